@@ -1,0 +1,60 @@
+"""What the broker says of itself: messages that it dropped.
+
+Promises: the gauge follows the broker's own count, and each growth is a warning. A broker that is away
+is tried again and said by nobody here: the bridge says it.
+"""
+
+import asyncio
+
+import aiomqtt
+
+from control_plane.ingest import events
+from shared.config import Secret
+
+TOPIC = "$SYS/broker/publish/messages/dropped"
+USERNAME = "_monitor"
+_RETRY_S = 5.0
+
+
+class BrokerWatch:
+    """Follows one broker until cancelled."""
+
+    def __init__(self, host: str, port: int, password: Secret, name: str) -> None:
+        """`name` makes the client id this process's own."""
+        self._host = host
+        self._port = port
+        self._password = password
+        self._client_id = f"{USERNAME}-{name}"
+        self._last = 0
+
+    async def run(self) -> None:
+        """Connect, again and again, and listen."""
+        while True:
+            try:
+                await self._listen()
+            except aiomqtt.MqttError as error:
+                events.BrokerWatchEnded(str(error)).emit()
+            await asyncio.sleep(_RETRY_S)
+
+    async def _listen(self) -> None:
+        async with aiomqtt.Client(
+            self._host,
+            self._port,
+            username=USERNAME,
+            password=str(self._password),
+            identifier=self._client_id,
+            protocol=aiomqtt.ProtocolVersion.V5,
+        ) as client:
+            await client.subscribe(TOPIC)
+            async for message in client.messages:
+                self.told(bytes(message.payload))
+
+    def told(self, payload: bytes) -> None:
+        """The broker's count since its start; what is no number is not counted."""
+        if not payload.isdigit():
+            return
+        dropped = int(payload)
+        events.BROKER_DROPPED.set(dropped)
+        if dropped > self._last:
+            events.BrokerDropped(dropped - self._last).emit()
+        self._last = dropped

@@ -1,0 +1,203 @@
+"""Commands to the running broker's dynamic-security plugin.
+
+Promises: one command in flight; each is answered, refused or given up within its deadline; pauses keep the plugin,
+which works in the broker's only thread, to a fifth of the broker's time. Leaves what to command to `registrar` and
+`reconciler`. A command given up may have been done: its caller must be able to bear that.
+"""
+
+import asyncio
+import json
+import random
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiomqtt
+import msgspec
+
+from control_plane.registry import events
+from control_plane.registry.dynsec import COMMAND_TOPIC, RESPONSE_TOPIC, Answer, Command, decode_answers
+from shared.backoff import Backoff
+from shared.config import ConfigError, Secret, read_secret
+from shared.errors import Permanent, Transient
+
+_BACKOFF = Backoff(first_s=0.2, cap_s=5.0)
+_CONNECT_S = 5.0
+_SHARE = 0.2  # of the broker's time
+_LONGEST_PAUSE_S = 0.5
+_REMEMBERED = 8  # commands
+_HINT = "is the broker of HUB_MQTT_URL up?"
+
+
+class BrokerRefused(Permanent):
+    """The plugin answered with an error; `words` are its own."""
+
+    def __init__(self, command: str, words: str) -> None:
+        super().__init__(f"the broker refused {command}: {words}")
+        self.words = words
+
+
+def service_secret(path: Path, username: str) -> Secret:
+    """One of our services' broker passwords from HUB_SERVICE_SECRETS_FILE. Raises ConfigError."""
+    try:
+        found = json.loads(str(read_secret(path)))[username]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError([f"HUB_SERVICE_SECRETS_FILE: no secret of {username} in {path}"]) from error
+    return Secret(found)
+
+
+def client(url: str, username: str, secret: str, client_id: str, **more: object) -> aiomqtt.Client:
+    """A fresh MQTT 5 client for one connection. Raises ConfigError for an address that is none."""
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port or 1883
+    except ValueError:
+        host, port = None, 0
+    if parts.scheme != "mqtt" or host is None:
+        raise ConfigError([f"HUB_MQTT_URL: {url} is not mqtt://host:port"])
+    return aiomqtt.Client(
+        host,
+        port,
+        username=username,
+        password=secret,
+        identifier=client_id,
+        protocol=aiomqtt.ProtocolVersion.V5,
+        timeout=_CONNECT_S,
+        **more,  # type: ignore[arg-type]  # keywords of the library, given by our own callers
+    )
+
+
+class Broker:
+    """The registry's connection. `serve` keeps it; `command` uses it. `on_connect` is called after each connect."""
+
+    def __init__(self, url: str, secret: str, *, deadline_s: float, on_connect: Callable[[], None]) -> None:
+        self._url = url
+        self._secret = secret
+        self._deadline_s = deadline_s
+        self._on_connect = on_connect
+        # One per process: several API processes may run, and equal ids would throw each other out.
+        self._client_id = f"_registry-{secrets.token_hex(4)}"
+        self._client: aiomqtt.Client | None = None
+        self._connected = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._waiting: tuple[str, asyncio.Future[Answer]] | None = None
+        self._not_before = 0.0
+        self._took_s: deque[float] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def connected(self) -> bool:
+        """Whether a command could be sent now."""
+        return self._connected.is_set()
+
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Keep connected until `stopping`; raises only ConfigError."""
+        attempt = 0
+        while not stopping.is_set():
+            started = time.monotonic()
+            try:
+                async with client(self._url, "_registry", self._secret, self._client_id) as connection:
+                    await connection.subscribe(RESPONSE_TOPIC, qos=1)
+                    self._up(connection)
+                    await self._listen(connection, stopping)
+                    return
+            except aiomqtt.MqttError as error:
+                # A connection that lasted counts as a success: the next attempt starts over.
+                attempt = 0 if time.monotonic() - started > _BACKOFF.cap_s else attempt + 1
+                delay_s = _BACKOFF.delay_s(attempt, random.random())  # noqa: S311 - jitter
+                events.BrokerLost(str(error), round(delay_s, 3)).emit()
+            finally:
+                self._down()
+            await _wait(stopping, delay_s)
+
+    async def command(self, command: Command) -> Answer:
+        """Send one command and wait for its answer.
+
+        Raises Transient if the broker is away or does not answer within the deadline, waiting for other commands
+        included; BrokerRefused if it says no.
+        """
+        started = time.monotonic()
+        result = "timeout"
+        try:
+            async with asyncio.timeout(self._deadline_s), self._one_at_a_time:
+                await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+                await self._connected.wait()
+                started = time.monotonic()
+                try:
+                    answer = await self._exchange(command)
+                finally:
+                    self._took_s.append(time.monotonic() - started)
+                    # The quickest of the last few: what the others took longer was waiting, not the broker's work.
+                    self._not_before = time.monotonic() + min(min(self._took_s) * (1 / _SHARE - 1), _LONGEST_PAUSE_S)
+            result = "refused" if answer.error else "done"
+        except TimeoutError as error:
+            raise Transient(f"the broker did not answer within {self._deadline_s:.0f} s", hint=_HINT) from error
+        except aiomqtt.MqttError as error:
+            result = "lost"
+            raise Transient("the connection to the broker was lost", hint=_HINT) from error
+        finally:
+            events.BrokerCommanded(command.name, result, time.monotonic() - started).emit()
+        if answer.error:
+            raise BrokerRefused(command.name, answer.error)
+        return answer
+
+    async def _exchange(self, command: Command) -> Answer:
+        assert self._client is not None
+        correlation = secrets.token_hex(8)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting = (correlation, answer)
+        try:
+            await self._client.publish(COMMAND_TOPIC, command.encode(correlation), qos=1)
+            return await answer
+        finally:
+            self._waiting = None
+
+    async def _listen(self, connection: aiomqtt.Client, stopping: asyncio.Event) -> None:
+        async def read() -> None:
+            async for message in connection.messages:
+                if isinstance(message.payload, bytes):
+                    self._take(message.payload)
+
+        reading = asyncio.ensure_future(read())
+        stop = asyncio.ensure_future(stopping.wait())
+        try:
+            await asyncio.wait([reading, stop], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            reading.cancel()
+            results = await asyncio.gather(reading, stop, return_exceptions=True)
+        if isinstance(results[0], Exception):
+            raise results[0]
+
+    def _take(self, payload: bytes) -> None:
+        try:
+            answers = decode_answers(payload)
+        except msgspec.DecodeError as error:
+            events.BrokerAnswerStrange(str(error)).emit()
+            return
+        for answer in answers:
+            # An answer to a command that was given up has no one waiting.
+            if self._waiting is not None and self._waiting[0] == answer.correlation and not self._waiting[1].done():
+                self._waiting[1].set_result(answer)
+
+    def _up(self, connection: aiomqtt.Client) -> None:
+        self._client = connection
+        self._connected.set()
+        events.BrokerConnected().emit()
+        self._on_connect()
+
+    def _down(self) -> None:
+        self._connected.clear()
+        self._client = None
+        if self._waiting is not None and not self._waiting[1].done():
+            self._waiting[1].set_exception(aiomqtt.MqttError("the connection ended"))
+
+
+async def _wait(stopping: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+    except TimeoutError:
+        return

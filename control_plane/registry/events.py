@@ -1,0 +1,242 @@
+"""What the registry says happened, and the metrics that it moves."""
+
+import logging
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from shared.events import Event
+
+REGISTRATIONS = Counter("registry_registrations", "Registrations by how they ended", ["result"])
+OUTBOX_DEPTH = Gauge("registry_outbox_depth", "Records that wait for Kafka")
+OUTBOX_AGE = Gauge("registry_outbox_oldest_seconds", "Age of the oldest record that waits for Kafka")
+RELAYED = Counter("registry_relayed_records", "Records that Kafka confirmed")
+COMMANDS = Counter("broker_commands", "Dynamic-security commands by how they ended", ["result"])
+COMMAND_SECONDS = Histogram(
+    "broker_command_seconds",
+    "From sending a command to the broker's answer",
+    buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2),
+)
+BROKER_UP = Gauge("registry_broker_connected", "1 while this process is connected to the broker")
+BROKER_MISSING = Gauge("broker_records_missing", "Keys that Postgres holds valid and the broker lost")
+BROKER_UNKNOWN = Gauge("broker_records_unknown", "Keys at the broker that Postgres does not know, too many to delete")
+BROKER_REPAIRED = Counter("broker_records_repaired", "Records brought in line by command", ["action"])
+REQUESTS = Counter("hub_http_requests", "REST requests by route and status", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram("hub_http_request_seconds", "Time to answer a REST request", ["method", "route"])
+
+
+@dataclass(frozen=True, slots=True)
+class HealthListening(Event):
+    """Where this process answers for its health."""
+
+    service: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiListening(Event):
+    """REST is served."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRegistered(Event):
+    """A device got a key; `reissued` if it is a new one for a device whose first was never seen."""
+
+    device: str
+    kind: str
+    reissued: bool
+
+    def measure(self) -> None:
+        REGISTRATIONS.labels("reissued" if self.reissued else "created").inc()
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationRefused(Event):
+    """A registration broke a rule."""
+
+    reason: str
+
+    def measure(self) -> None:
+        REGISTRATIONS.labels("refused").inc()
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationFailed(Event):
+    """The broker did not take the key in time; nothing is registered."""
+
+    LEVEL = logging.WARNING
+    device: str
+    error: str
+
+    def measure(self) -> None:
+        REGISTRATIONS.labels("failed").inc()
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConnected(Event):
+    """Commands can be sent."""
+
+    def measure(self) -> None:
+        BROKER_UP.set(1)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerLost(Event):
+    """The connection ended; tried again after `retry_s`."""
+
+    LEVEL = logging.WARNING
+    error: str
+    retry_s: float
+
+    def measure(self) -> None:
+        BROKER_UP.set(0)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerCommanded(Event):
+    """The broker answered a command, or did not."""
+
+    LEVEL = logging.DEBUG
+    command: str
+    result: str
+    seconds: float
+
+    def measure(self) -> None:
+        COMMANDS.labels(self.result).inc()
+        COMMAND_SECONDS.observe(self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAnswerStrange(Event):
+    """A message on the response topic that no plugin writes."""
+
+    LEVEL = logging.WARNING
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerReconciled(Event):
+    """The broker's records were compared with Postgres and repaired where a command can."""
+
+    records: int
+    deleted: int
+    disabled: int
+    enabled: int
+    missing: int
+    withheld: int
+
+    def measure(self) -> None:
+        BROKER_MISSING.set(self.missing)
+        BROKER_UNKNOWN.set(self.withheld)
+        BROKER_REPAIRED.labels("delete").inc(self.deleted)
+        BROKER_REPAIRED.labels("disable").inc(self.disabled)
+        BROKER_REPAIRED.labels("enable").inc(self.enabled)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRecordsMissing(Event):
+    """The broker lost keys whose secrets nobody knows; only its file and a restart bring them back."""
+
+    LEVEL = logging.ERROR
+    missing: int
+    hint: str = "stop the broker, run `hub broker-file --out FILE`, start the broker with that file"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRecordsUnknown(Event):
+    """So many of the broker's keys are unknown to this database that it may be the wrong one; none was deleted."""
+
+    LEVEL = logging.ERROR
+    unknown: int
+    hint: str = "is HUB_DATABASE_URL the right one? if so, put the file of `hub broker-file` in place of the broker's"
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileFailed(Event):
+    """The comparison could not be done; it is tried again."""
+
+    LEVEL = logging.WARNING
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed(Event):
+    """Kafka has these records of the outbox."""
+
+    LEVEL = logging.DEBUG
+    records: int
+
+    def measure(self) -> None:
+        RELAYED.inc(self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class RelayFailed(Event):
+    """Kafka or Postgres did not take part; the records wait."""
+
+    LEVEL = logging.WARNING
+    error: str
+    retry_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxMeasured(Event):
+    """How much waits for Kafka."""
+
+    LEVEL = logging.DEBUG
+    waiting: int
+    oldest_s: float
+
+    def measure(self) -> None:
+        OUTBOX_DEPTH.set(self.waiting)
+        OUTBOX_AGE.set(self.oldest_s)
+
+
+@dataclass(frozen=True, slots=True)
+class LeadershipWon(Event):
+    """This process now relays, reconciles and watches, alone among all API processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeadershipLost(Event):
+    """Another may take over; tried again after `retry_s`."""
+
+    LEVEL = logging.WARNING
+    error: str
+    retry_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WatchLost(Event):
+    """The broker's log cannot be read: which key was used is learnt when it is back (it queues for an hour)."""
+
+    LEVEL = logging.WARNING
+    error: str
+    retry_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestServed(Event):
+    """One REST request."""
+
+    LEVEL = logging.DEBUG
+    method: str
+    route: str
+    status: int
+    seconds: float
+
+    def measure(self) -> None:
+        REQUESTS.labels(self.method, self.route, str(self.status)).inc()
+        REQUEST_SECONDS.labels(self.method, self.route).observe(self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed(Event):
+    """A request met a bug of ours."""
+
+    LEVEL = logging.ERROR
+    method: str
+    route: str
+    error: str

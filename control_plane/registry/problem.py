@@ -1,0 +1,63 @@
+"""Problem details (RFC 9457): one form for every refusal of the REST API. PURE."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+MEDIA_TYPE = "application/problem+json"
+
+_TITLES = {
+    400: "Bad request",
+    401: "Not authenticated",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Request took too long",
+    409: "Conflict",
+    413: "Request too large",
+    415: "Media type not supported",
+    422: "Request not valid",
+    500: "Internal error",
+    503: "Not available now",
+}
+RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong at one place of the request. `pointer` is a JSON pointer, or `?name` for a query parameter."""
+
+    pointer: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One refusal. `kind` names it for programs; it is the last part of the problem's `type`."""
+
+    status: int
+    detail: str
+    kind: str = ""
+    errors: Sequence[FieldError] = ()
+
+    def body(self) -> bytes:
+        """The JSON document."""
+        document: dict[str, object] = {
+            "type": f"/problems/{self.kind}" if self.kind else "about:blank",
+            "title": _TITLES.get(self.status, "Error"),
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            document["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in self.errors]
+        return msgspec.json.encode(document)
+
+    def headers(self) -> dict[str, str]:
+        """Headers that belong to it."""
+        found = {"Content-Type": MEDIA_TYPE}
+        if self.status == 401:
+            found["WWW-Authenticate"] = "Bearer"
+        if self.status == 503:
+            found["Retry-After"] = str(RETRY_AFTER_S)
+        return found

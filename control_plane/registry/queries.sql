@@ -1,0 +1,154 @@
+-- The registry's statements, called by name from store.py.
+
+-- name: token
+SELECT role, token_hash FROM api_tokens WHERE id = $1 AND revoked_at IS NULL
+
+-- name: claim
+SELECT
+    i.request_sha256,
+    i.device_id,
+    d.registered_at IS NOT NULL AS registered,
+    EXISTS (
+        SELECT FROM device_credentials AS c
+        WHERE c.device_id = d.id AND c.ended_at IS NULL AND c.last_used_at IS NOT NULL
+    ) AS key_used
+FROM idempotency_keys AS i
+JOIN devices AS d ON d.id = i.device_id
+WHERE i.actor = $1 AND i.key = $2
+FOR UPDATE OF d
+
+-- name: holder_of_id
+SELECT id, registered_at IS NOT NULL AS registered FROM devices WHERE id = $1 FOR UPDATE
+
+-- name: holder_of_serial
+SELECT id, registered_at IS NOT NULL AS registered FROM devices
+WHERE type = $1 AND serial = $2 AND status <> 'retired' FOR UPDATE
+
+-- name: registered_kind
+SELECT kind FROM devices WHERE id = $1 AND registered_at IS NOT NULL
+
+-- name: registered_kind_for_change
+SELECT kind, version FROM devices WHERE id = $1 AND registered_at IS NOT NULL FOR UPDATE
+
+-- name: drop_unfinished
+-- Deletes keys, ownership and idempotency key with it; the keys' ids are for the broker.
+WITH keys AS (SELECT key_id FROM device_credentials WHERE device_id = $1),
+gone AS (DELETE FROM devices WHERE id = $1 AND registered_at IS NULL)
+SELECT key_id FROM keys
+
+-- name: insert_type
+INSERT INTO device_types (name) VALUES ($1) ON CONFLICT (name) DO NOTHING
+
+-- name: insert_device
+INSERT INTO devices (id, serial, type, kind, status, labels) VALUES ($1, $2, $3, $4, 'provisioned', $5)
+
+-- name: insert_ownership
+INSERT INTO gateway_ownership (device_id, gateway_id, from_at) VALUES ($1, $2, now())
+
+-- name: insert_claim
+INSERT INTO idempotency_keys (actor, key, request_sha256, device_id) VALUES ($1, $2, $3, $4)
+
+-- name: insert_credential
+INSERT INTO device_credentials (key_id, device_id, api_key_hash) VALUES ($1, $2, $3)
+
+-- name: hold_credential
+UPDATE device_credentials SET held_at = now() WHERE key_id = $1 AND held_at IS NULL AND ended_at IS NULL
+RETURNING device_id
+
+-- name: finish_device
+UPDATE devices SET registered_at = now(), updated_at = now() WHERE id = $1 AND registered_at IS NULL RETURNING version
+
+-- name: end_unseen
+WITH renewed AS (UPDATE device_credentials SET rotated_at = now() WHERE key_id = $2)
+UPDATE device_credentials SET ended_at = now()
+WHERE device_id = $1 AND key_id <> $2 AND ended_at IS NULL AND last_used_at IS NULL
+RETURNING key_id
+
+-- name: drop_credential
+DELETE FROM device_credentials WHERE key_id = $1 AND held_at IS NULL
+
+-- name: view
+SELECT view FROM device_view WHERE id = $1
+
+-- name: insert_outbox
+INSERT INTO registry_outbox (topic, key, value, ce_id, ce_type) VALUES ($1, $2, $3, $4, $5)
+
+-- name: insert_audit
+INSERT INTO audit_log (actor, action, target, detail) VALUES ($1, $2, $3, $4)
+
+-- name: device
+SELECT d.*, o.gateway_id
+FROM devices AS d
+LEFT JOIN gateway_ownership AS o ON o.device_id = d.id AND o.until_at IS NULL
+WHERE d.id = $1 AND d.registered_at IS NOT NULL
+
+-- name: keys
+SELECT key_id, created_at, last_used_at FROM device_credentials
+WHERE device_id = $1 AND held_at IS NOT NULL AND ended_at IS NULL
+ORDER BY created_at
+
+-- name: devices
+SELECT d.*, o.gateway_id
+FROM devices AS d
+LEFT JOIN gateway_ownership AS o ON o.device_id = d.id AND o.until_at IS NULL
+WHERE d.registered_at IS NOT NULL
+    AND d.id > $1
+    AND ($2::text IS NULL OR d.kind = $2)
+    AND ($3::text IS NULL OR o.gateway_id = $3)
+ORDER BY d.id
+LIMIT $4
+
+-- name: end_ownership
+UPDATE gateway_ownership SET until_at = greatest(now(), from_at) WHERE device_id = $1 AND until_at IS NULL
+
+-- name: owner
+SELECT gateway_id FROM gateway_ownership WHERE device_id = $1 AND until_at IS NULL
+
+-- name: bump
+UPDATE devices SET version = version + 1, updated_at = now() WHERE id = $1 RETURNING version
+
+-- name: types
+SELECT name, metrics, version, updated_at FROM device_types WHERE name > $1 ORDER BY name LIMIT $2
+
+-- name: type
+SELECT name, metrics, version, updated_at FROM device_types WHERE name = $1
+
+-- name: put_type
+INSERT INTO device_types (name, metrics) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE
+SET metrics = excluded.metrics, version = device_types.version + 1, updated_at = now()
+RETURNING name, metrics, version, updated_at
+
+-- name: broker_keys
+SELECT
+    c.key_id,
+    c.device_id,
+    c.api_key_hash,
+    CASE WHEN c.ended_at IS NOT NULL THEN 'ended' WHEN c.held_at IS NOT NULL THEN 'held' ELSE 'pending' END AS state,
+    d.status
+FROM device_credentials AS c
+JOIN devices AS d ON d.id = c.device_id
+
+-- name: sweep_devices
+DELETE FROM devices WHERE registered_at IS NULL AND created_at < now() - $1::interval
+
+-- name: sweep_credentials
+DELETE FROM device_credentials WHERE held_at IS NULL AND created_at < now() - $1::interval
+
+-- name: sweep_claims
+DELETE FROM idempotency_keys WHERE created_at < now() - $1::interval
+
+-- name: use_keys
+UPDATE device_credentials AS c SET last_used_at = greatest(c.last_used_at, u.at)
+FROM unnest($1::text[], $2::timestamptz[]) AS u (key_id, at)
+WHERE c.key_id = u.key_id
+
+-- name: outbox_depth
+SELECT count(*) AS waiting, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest_s
+FROM registry_outbox
+
+-- name: outbox_head
+SELECT seq, topic, key, value, ce_id, ce_type, created_at FROM registry_outbox ORDER BY seq LIMIT $1
+
+-- name: outbox_done
+DELETE FROM registry_outbox WHERE seq = ANY($1::bigint[])

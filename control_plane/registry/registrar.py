@@ -1,0 +1,97 @@
+"""Registration: save, let the broker take the key, answer.
+
+Promises: an answer with a key is given only after the broker holds it and the device is on its way to Kafka; a crash
+or a lost server at any step leaves nothing that stands in the way of asking again (see `registration`).
+"""
+
+import secrets as random_bytes
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from control_plane.registry import dynsec, events
+from control_plane.registry.broker import Broker, BrokerRefused
+from control_plane.registry.device import Device
+from control_plane.registry.registration import Create, Refused, Repeat, Request
+from control_plane.registry.store import NewKey, Store
+from shared import ids
+from shared.config import Secret
+from shared.errors import HubError, Transient
+from shared.ids import DeviceId, KeyId
+from shared.pseudonym import pseudonym
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A device; `api_key` is `<key id>.<secret>`, shown this once, or None if it was shown and used before."""
+
+    device: Device
+    api_key: Secret | None
+
+
+class Registrar:
+    """Registers devices by `store` and `broker`; `wake_reconciler` is called when the broker may hold too much."""
+
+    def __init__(
+        self, store: Store, broker: Broker, pseudonym_key: bytes, wake_reconciler: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._pseudonym_key = pseudonym_key
+        self._wake_reconciler = wake_reconciler
+
+    async def register(self, request: Request, actor: str, idempotency_key: str | None) -> Registered | Refused:
+        """The device with its key, or why not. Raises Transient if Postgres or the broker is away: nothing is
+        registered then, and the same request may be sent again.
+        """
+        key_id, secret = ids.new_key_id(), ids.new_secret()
+        key = NewKey(key_id, dynsec.hash_secret(secret, random_bytes.token_bytes(dynsec.SALT_BYTES)))
+        reserved = await self._store.reserve(
+            request, key, fresh_id=ids.new_device_id(), actor=actor, idempotency_key=idempotency_key
+        )
+        decision = reserved.decision
+        if isinstance(decision, Refused):
+            events.RegistrationRefused(decision.why).emit()
+            return decision
+        if isinstance(decision, Repeat):
+            return Registered(await self._device(decision.device_id), None)
+        if reserved.ended:
+            self._wake_reconciler()
+        made = decision.device_id if isinstance(decision, Create) else None
+        await self._project(key_id, secret, decision.device_id, made)
+        ended = await self._store.finish(key_id, actor)
+        if ended is None:
+            self._wake_reconciler()
+            raise Transient("another registration of this device took its place", hint="try again")
+        for old in ended:
+            await self._end(old)
+        device = await self._device(decision.device_id)
+        events.DeviceRegistered(self._pseudonym(device.id), device.kind, made is None).emit()
+        return Registered(device, Secret(f"{key_id}.{secret}"))
+
+    async def _project(self, key_id: KeyId, secret: str, device_id: DeviceId, made: DeviceId | None) -> None:
+        try:
+            await self._broker.command(dynsec.create_client(key_id, secret, device_id))
+        except HubError as error:
+            events.RegistrationFailed(self._pseudonym(device_id), str(error)).emit()
+            # The command may have been done all the same: the reconciler removes a key that Postgres does not know.
+            await self._store.abandon(key_id, made)
+            self._wake_reconciler()
+            raise
+
+    async def _end(self, key_id: KeyId) -> None:
+        try:
+            await self._broker.command(dynsec.delete_client(key_id))
+        except BrokerRefused as error:
+            if error.words != dynsec.NOT_FOUND:
+                raise
+        except Transient:
+            self._wake_reconciler()
+
+    async def _device(self, device_id: DeviceId) -> Device:
+        device = await self._store.device(device_id)
+        if device is None:
+            raise Transient("the device was removed at this moment", hint="try again")
+        return device
+
+    def _pseudonym(self, device_id: str) -> str:
+        return pseudonym(self._pseudonym_key, device_id)

@@ -1,0 +1,221 @@
+"""`hub api`: the registry's process. Builds its parts and runs them until it is told to stop."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import uvicorn
+
+from control_plane.db.connect import pool
+from control_plane.registry import api, events
+from control_plane.registry.broker import Broker, service_secret
+from control_plane.registry.doors import App
+from control_plane.registry.key_watch import KeyWatch
+from control_plane.registry.leader import lead
+from control_plane.registry.reconciler import Reconciler
+from control_plane.registry.registrar import Registrar
+from control_plane.registry.relay import Relay
+from control_plane.registry.store import Store
+from shared.config import ConfigError, Secret, load, read_secret, setting
+from shared.errors import HubError
+from shared.events import configure_logging
+from shared.health import Health
+from shared.lifecycle import run
+
+NAME = "api"
+_CHECK_S = 1.0
+_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """What `hub api` reads."""
+
+    database_url: Secret = setting("HUB_DATABASE_URL", "postgresql://user:password@host:port/database")
+    kafka_bootstrap: str = setting("HUB_KAFKA_BOOTSTRAP", "host:port of a Kafka broker")
+    mqtt_url: str = setting("HUB_MQTT_URL", "the hub's broker, mqtt://host:port")
+    service_secrets_file: Path = setting("HUB_SERVICE_SECRETS_FILE", "our services' broker passwords")
+    data_dir: Path = setting("HUB_DATA_DIR", "the hub's own directory")
+    api_url: str = setting("HUB_API_URL", "where REST is served, http://host:port")
+    api_bind: str | None = setting("HUB_API_BIND", "host:port to listen on; default from HUB_API_URL", default=None)
+    pseudonym_key_file: Path | None = setting(
+        "HUB_PSEUDONYM_KEY_FILE", "the pseudonyms' key; default pseudonym.key in HUB_DATA_DIR", default=None
+    )
+    broker_deadline_s: float = setting("HUB_BROKER_DEADLINE_S", "seconds for the broker to take a key", default=5.0)
+    database_connections: int = setting("HUB_API_DATABASE_CONNECTIONS", "the most at once", default=8)
+    health_host: str = setting("HUB_HEALTH_HOST", "where /metrics and /readyz listen", default="127.0.0.1")
+    health_port: int = setting("HUB_HEALTH_PORT", "its port; 0 is a free one", default=0)
+    log_level: str = setting("HUB_LOG_LEVEL", "debug, info, warning or error", default="info")
+
+    def problems(self) -> list[str]:
+        """Rules that span fields."""
+        found = []
+        if self.broker_deadline_s <= 0:
+            found.append("HUB_BROKER_DEADLINE_S: is not above 0")
+        if self.database_connections < 1:
+            found.append("HUB_API_DATABASE_CONNECTIONS: is not at least 1")
+        try:
+            self.listen()
+        except ValueError:
+            found.append("HUB_API_URL: is not http://host:port (or HUB_API_BIND not host:port)")
+        return found
+
+    def listen(self) -> tuple[str, int]:
+        """Host and port to bind. Raises ValueError if there is none."""
+        parts = urlsplit(f"//{self.api_bind}" if self.api_bind else self.api_url)
+        if not parts.hostname or parts.port is None:
+            raise ValueError("no host and port")
+        return parts.hostname, parts.port
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to `shared.lifecycle`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What the process reads from files before it starts."""
+
+    registry: Secret
+    monitor: Secret
+    pseudonym_key: bytes = field(repr=False)
+
+
+class Api:
+    """One API process: REST, the broker's connection, and, if it leads, the duties of the leader."""
+
+    def __init__(self, config: ApiConfig, secrets: Secrets, listener: socket.socket) -> None:
+        self._config = config
+        self._secrets = secrets
+        self._listener = listener
+        self._database_away = "Postgres was not asked yet"
+        self._broker: Broker | None = None
+        self._listening = False
+
+    def readiness(self) -> list[str]:
+        """What stands in the way of registering a device."""
+        missing = [] if self._listening else ["REST is not served yet"]
+        if self._database_away:
+            missing.append(self._database_away)
+        if self._broker is None or not self._broker.connected:
+            missing.append("the broker is not connected")
+        return missing
+
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Run until `stopping`."""
+        config, secrets = self._config, self._secrets
+        database = await pool(config.database_url, size=config.database_connections, application="hub api")
+        try:
+            store = Store(database)
+            broker = Broker(
+                config.mqtt_url,
+                secrets.registry,
+                deadline_s=config.broker_deadline_s,
+                on_connect=lambda: reconciler.wake(),  # noqa: PLW0108 - made below
+            )
+            self._broker = broker
+            reconciler = Reconciler(store, broker)
+            relay = Relay(store, config.database_url, config.kafka_bootstrap)
+            watch = KeyWatch(store, config.mqtt_url, secrets.monitor)
+            registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)
+            app = api.build(store, registrar, self.readiness)
+            async with asyncio.TaskGroup() as tasks:
+                background = [
+                    tasks.create_task(lead(config.database_url, [relay.serve, reconciler.serve, watch.serve])),
+                    tasks.create_task(self._check(store)),
+                ]
+                connection = tasks.create_task(broker.serve(stopping))
+                try:
+                    await self._rest(app, stopping)
+                finally:
+                    for task in background:
+                        task.cancel()
+                await connection
+        finally:
+            database.terminate()
+
+    async def _rest(self, app: App, stopping: asyncio.Event) -> None:
+        server = Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                limit_concurrency=256,
+                timeout_graceful_shutdown=int(_GRACE_S),
+                h11_max_incomplete_event_size=32 * 1024,
+            )
+        )
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server.serve(sockets=[self._listener]))
+            stop = tasks.create_task(stopping.wait())
+            self._listening = True  # the socket listens since before; a request waits in its queue at most
+            events.ApiListening(self._config.api_url).emit()
+            await asyncio.wait([serving, stop], return_when=asyncio.FIRST_COMPLETED)
+            self._listening = False
+            server.should_exit = True
+            stop.cancel()
+
+    async def _check(self, store: Store) -> None:
+        """Postgres asked now and then, so that readiness need not wait for it; what waits in the outbox with it."""
+        while True:
+            try:
+                waiting, oldest_s = await store.outbox_depth()
+                events.OutboxMeasured(waiting, round(oldest_s, 3)).emit()
+                self._database_away = ""
+            except HubError as error:
+                self._database_away = str(error)
+            await asyncio.sleep(_CHECK_S)
+
+
+def main(env: Mapping[str, str]) -> int:
+    """Run the API process; its exit status. Raises ConfigError, also for files that are missing or a port in use."""
+    config = load(ApiConfig, env)
+    configure_logging(config.log_level)
+    key_file = config.pseudonym_key_file or config.data_dir / "pseudonym.key"
+    secrets = Secrets(
+        registry=service_secret(config.service_secrets_file, "_registry"),
+        monitor=service_secret(config.service_secrets_file, "_monitor"),
+        pseudonym_key=_pseudonym_key(key_file),
+    )
+    host, port = config.listen()
+    try:
+        listener = socket.create_server((host, port), backlog=1024)
+    except OSError as error:
+        raise ConfigError([f"HUB_API_URL: {host}:{port} cannot be listened on ({error.strerror})"]) from error
+    process = Api(config, secrets, listener)
+    health = Health(config.health_host, config.health_port, process.readiness)
+    _write_run_file(config.data_dir, health.port)
+    events.HealthListening(NAME, health.port).emit()
+    try:
+        return run({NAME: process.serve}, grace_s=2 * _GRACE_S)
+    finally:
+        health.close()
+        listener.close()
+
+
+def _pseudonym_key(path: Path) -> bytes:
+    try:
+        return bytes.fromhex(read_secret(path))
+    except ValueError as error:
+        raise ConfigError([f"{path}: is not hexadecimal"]) from error
+
+
+def _write_run_file(data_dir: Path, port: int) -> None:
+    path = data_dir / "run" / f"{NAME}.json"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".new")
+    unfinished.write_bytes(msgspec.json.encode({"pid": os.getpid(), "health_port": port}))
+    unfinished.replace(path)

@@ -1,0 +1,318 @@
+"""The registry's rows: the only module that runs its statements (`queries.sql`, called by name).
+
+Promises: each method is one transaction; what is told to Kafka is written with the change that it tells. Decisions
+are `registration`'s. Raises Transient or Permanent (`control_plane.db.connect`).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+import asyncpg
+
+from control_plane.db import queries
+from control_plane.db.connect import Connection, Pool, acquire, transaction
+from control_plane.registry import lifecycle_event, projection, tokens
+from control_plane.registry.device import Device, DeviceType, KeyUse
+from control_plane.registry.lifecycle_event import Change
+from control_plane.registry.projection import KeyState
+from control_plane.registry.registration import (
+    Claim,
+    Create,
+    Decision,
+    Holder,
+    Known,
+    Refused,
+    Renew,
+    Repeat,
+    Request,
+    decide,
+    gateway_refusal,
+)
+from shared.device import Kind, Status, decode_view, encode_view
+from shared.errors import Transient
+from shared.ids import DeviceId, KeyId
+from shared.topics import Kafka
+
+_SQL = queries.parse((files(__package__) / "queries.sql").read_text(encoding="utf-8"))
+_TRIES = 3
+"""A registration that loses a race for an id is decided again, by what the winner wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that is about to exist: its public half and its hash in the broker's format."""
+
+    key_id: KeyId
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What `reserve` wrote. `ended`: keys of unfinished registrations whose place was taken."""
+
+    decision: Decision
+    ended: tuple[KeyId, ...] = ()
+
+
+class Store:
+    """All statements of the registry on one pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def token(self, token_id: str) -> tokens.Stored | None:
+        """The token's record if it is not revoked."""
+        async with acquire(self._pool) as db:
+            row = await db.fetchrow(_SQL["token"], token_id)
+        return tokens.Stored(token_id, tokens.Role[row["role"].upper()], row["token_hash"]) if row else None
+
+    async def reserve(
+        self, request: Request, key: NewKey, *, fresh_id: DeviceId, actor: str, idempotency_key: str | None
+    ) -> Reserved:
+        """Decide, and write what was decided: an unfinished device with its key, or a further key. Nothing of it
+        is visible until `finish`.
+        """
+        for _ in range(_TRIES):
+            try:
+                async with transaction(self._pool) as db:
+                    return await _reserve(db, request, key, fresh_id, actor, idempotency_key)
+            except asyncpg.UniqueViolationError:
+                continue
+        raise Transient("others register the same device at this moment", hint="try again")
+
+    async def finish(self, key_id: KeyId, actor: str) -> tuple[KeyId, ...] | None:
+        """The broker holds the key: make it valid, make its device visible, and tell Kafka of it.
+
+        The keys that ended with it; None if the registration lost its place to a later one.
+        """
+        async with transaction(self._pool) as db:
+            device_id = await db.fetchval(_SQL["hold_credential"], key_id)
+            if device_id is None:
+                return None
+            version = await db.fetchval(_SQL["finish_device"], device_id)
+            if version is not None:
+                await _tell(db, device_id, version, Change.REGISTERED)
+                await _audit(db, actor, "device.register", device_id)
+                return ()
+            rows = await db.fetch(_SQL["end_unseen"], device_id, key_id)
+            await _audit(db, actor, "device.key.reissue", device_id)
+            return tuple(KeyId(row["key_id"]) for row in rows)
+
+    async def abandon(self, key_id: KeyId, device_id: DeviceId | None) -> None:
+        """Undo `reserve`: the broker did not take the key. `device_id`: the device that was made with it."""
+        async with transaction(self._pool) as db:
+            gone = await db.fetchval(_SQL["drop_credential"] + " RETURNING key_id", key_id)
+            if gone is not None and device_id is not None:
+                await db.execute(_SQL["drop_unfinished"], device_id)
+
+    async def device(self, device_id: DeviceId) -> Device | None:
+        """One registered device with its keys."""
+        async with acquire(self._pool) as db:
+            row = await db.fetchrow(_SQL["device"], device_id)
+            keys = await db.fetch(_SQL["keys"], device_id) if row else []
+        uses = tuple(KeyUse(key["key_id"], key["created_at"], key["last_used_at"]) for key in keys)
+        return _device(row, uses) if row else None
+
+    async def devices(self, *, after: str, limit: int, kind: Kind | None, gateway_id: str | None) -> list[Device]:
+        """Registered devices in order of id, from the first one after `after`; without their keys."""
+        async with acquire(self._pool) as db:
+            rows = await db.fetch(_SQL["devices"], after, kind.value if kind else None, gateway_id, limit)
+        return [_device(row) for row in rows]
+
+    async def assign(self, device_id: DeviceId, gateway_id: DeviceId | None, actor: str) -> Refused | bool:
+        """Put the device behind `gateway_id` from now on (None: directly attached); False if there is no such device.
+
+        Doing it again changes nothing.
+        """
+        async with transaction(self._pool) as db:
+            row = await db.fetchrow(_SQL["registered_kind_for_change"], device_id)
+            if row is None:
+                return False
+            gateway_kind = await _registered_kind(db, gateway_id)
+            refused = gateway_refusal(Kind(row["kind"]), gateway_id, gateway_kind)
+            if refused is not None:
+                return refused
+            if await db.fetchval(_SQL["owner"], device_id) == gateway_id:
+                return True
+            await db.execute(_SQL["end_ownership"], device_id)
+            if gateway_id is not None:
+                await db.execute(_SQL["insert_ownership"], device_id, gateway_id)
+            version = await db.fetchval(_SQL["bump"], device_id)
+            await _tell(db, device_id, version, Change.ASSIGNED)
+            await _audit(db, actor, "device.assign", device_id, {"gateway_id": gateway_id})
+            return True
+
+    async def type(self, name: str) -> DeviceType | None:
+        """One type."""
+        async with acquire(self._pool) as db:
+            row = await db.fetchrow(_SQL["type"], name)
+        return _type(row) if row else None
+
+    async def types(self, *, after: str, limit: int) -> list[DeviceType]:
+        """Types in order of name, from the first one after `after`."""
+        async with acquire(self._pool) as db:
+            return [_type(row) for row in await db.fetch(_SQL["types"], after, limit)]
+
+    async def put_type(self, name: str, metrics: Mapping[str, Any], actor: str) -> DeviceType:
+        """Make the type, or replace what is expected of its metrics."""
+        async with transaction(self._pool) as db:
+            row = await db.fetchrow(_SQL["put_type"], name, json.dumps(metrics))
+            await _audit(db, actor, "type.put", name)
+        assert row is not None
+        return _type(row)
+
+    async def broker_keys(self) -> dict[str, projection.Key]:
+        """Every key that is valid, about to be, or was, by its id."""
+        async with acquire(self._pool) as db:
+            rows = await db.fetch(_SQL["broker_keys"])
+        return {
+            row["key_id"]: projection.Key(
+                row["device_id"], KeyState(row["state"]), projection.enabled(Status(row["status"]))
+            )
+            for row in rows
+        }
+
+    async def broker_hashes(self) -> list[tuple[str, str, str, bool]]:
+        """(key id, device id, hash, enabled) of every key that the broker should hold."""
+        async with acquire(self._pool) as db:
+            rows = await db.fetch(_SQL["broker_keys"])
+        return [
+            (row["key_id"], row["device_id"], row["api_key_hash"], projection.enabled(Status(row["status"])))
+            for row in rows
+            if row["state"] == KeyState.HELD
+        ]
+
+    async def sweep(self, *, unfinished: timedelta, claims: timedelta) -> None:
+        """Delete registrations that nobody will finish, and Idempotency-Keys that are too old to be meant."""
+        async with transaction(self._pool) as db:
+            await db.execute(_SQL["sweep_devices"], unfinished)
+            await db.execute(_SQL["sweep_credentials"], unfinished)
+            await db.execute(_SQL["sweep_claims"], claims)
+
+    async def use_keys(self, uses: Mapping[KeyId, datetime]) -> None:
+        """Note when keys were last used at the broker."""
+        async with acquire(self._pool) as db:
+            await db.execute(_SQL["use_keys"], list(uses), list(uses.values()))
+
+    async def outbox_depth(self) -> tuple[int, float]:
+        """How many records wait for Kafka, and the oldest one's age in seconds."""
+        async with acquire(self._pool) as db:
+            row = await db.fetchrow(_SQL["outbox_depth"])
+        assert row is not None
+        return row["waiting"], row["oldest_s"]
+
+    async def outbox_head(self, limit: int) -> Sequence[asyncpg.Record]:
+        """The oldest waiting records, in order."""
+        async with acquire(self._pool) as db:
+            return await db.fetch(_SQL["outbox_head"], limit)
+
+    async def outbox_done(self, numbers: Sequence[int]) -> None:
+        """Kafka has these."""
+        async with acquire(self._pool) as db:
+            await db.execute(_SQL["outbox_done"], numbers)
+
+
+async def _reserve(
+    db: Connection, request: Request, key: NewKey, fresh_id: DeviceId, actor: str, idempotency_key: str | None
+) -> Reserved:
+    known = await _known(db, request, actor, idempotency_key)
+    decision = decide(request, known, fresh_id)
+    if isinstance(decision, Refused | Repeat):
+        return Reserved(decision)
+    if isinstance(decision, Renew):
+        await db.execute(_SQL["insert_credential"], key.key_id, decision.device_id, key.hash)
+        return Reserved(decision)
+    ended: list[KeyId] = []
+    for device_id in decision.replaces:
+        ended += [KeyId(row["key_id"]) for row in await db.fetch(_SQL["drop_unfinished"], device_id)]
+    await _insert(db, request, key, decision, actor, idempotency_key)
+    return Reserved(decision, tuple(ended))
+
+
+async def _known(db: Connection, request: Request, actor: str, idempotency_key: str | None) -> Known:
+    claim = None
+    if idempotency_key is not None:
+        row = await db.fetchrow(_SQL["claim"], actor, idempotency_key)
+        if row is not None:
+            claim = Claim(row["request_sha256"], DeviceId(row["device_id"]), row["registered"], row["key_used"])
+    by_id = await db.fetchrow(_SQL["holder_of_id"], request.id) if request.id else None
+    by_serial = await db.fetchrow(_SQL["holder_of_serial"], request.type, request.serial)
+    return Known(claim, _holder(by_id), _holder(by_serial), await _registered_kind(db, request.gateway_id))
+
+
+async def _insert(
+    db: Connection, request: Request, key: NewKey, decision: Create, actor: str, idempotency_key: str | None
+) -> None:
+    device_id = decision.device_id
+    labels = json.dumps(dict(request.labels))
+    await db.execute(_SQL["insert_type"], request.type)
+    await db.execute(_SQL["insert_device"], device_id, request.serial, request.type, request.kind.value, labels)
+    await db.execute(_SQL["insert_credential"], key.key_id, device_id, key.hash)
+    if request.gateway_id is not None:
+        await db.execute(_SQL["insert_ownership"], device_id, request.gateway_id)
+    if idempotency_key is not None:
+        await db.execute(_SQL["insert_claim"], actor, idempotency_key, request.fingerprint(), device_id)
+
+
+async def _registered_kind(db: Connection, device_id: DeviceId | None) -> Kind | None:
+    kind = await db.fetchval(_SQL["registered_kind"], device_id) if device_id else None
+    return Kind(kind) if kind else None
+
+
+async def _tell(db: Connection, device_id: str, version: int, change: Change) -> None:
+    """Into the outbox: the device's whole view for the compacted topic, and what happened for the lifecycle topic.
+
+    The caller holds the device's row, so one device's records are numbered in the order of their versions.
+    """
+    view = decode_view((await db.fetchval(_SQL["view"], device_id)).encode())
+    registry_id = f"{device_id}:{version}"
+    await db.execute(
+        _SQL["insert_outbox"],
+        Kafka.REGISTRY.value,
+        device_id,
+        encode_view(view),
+        registry_id,
+        lifecycle_event.VIEW_TYPE,
+    )
+    await db.execute(
+        _SQL["insert_outbox"],
+        Kafka.LIFECYCLE.value,
+        device_id,
+        lifecycle_event.encode(view, change),
+        f"{registry_id}:{change}",
+        lifecycle_event.TYPE,
+    )
+
+
+async def _audit(
+    db: Connection, actor: str, action: str, target: str, detail: Mapping[str, object] | None = None
+) -> None:
+    await db.execute(_SQL["insert_audit"], actor, action, target, json.dumps(dict(detail or {})))
+
+
+def _holder(row: asyncpg.Record | None) -> Holder | None:
+    return Holder(DeviceId(row["id"]), row["registered"]) if row else None
+
+
+def _device(row: asyncpg.Record, keys: tuple[KeyUse, ...] = ()) -> Device:
+    return Device(
+        id=row["id"],
+        serial=row["serial"],
+        type=row["type"],
+        kind=Kind(row["kind"]),
+        status=Status(row["status"]),
+        gateway_id=row["gateway_id"],
+        labels=json.loads(row["labels"]),
+        version=row["version"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        keys=keys,
+    )
+
+
+def _type(row: asyncpg.Record) -> DeviceType:
+    return DeviceType(row["name"], json.loads(row["metrics"]), row["version"], row["updated_at"])

@@ -1,0 +1,63 @@
+"""Who asks: API tokens and their roles. PURE.
+
+A token is `<id>.<secret>`; the database has the SHA-256 of the secret. Comparison takes the same time wherever the
+first difference lies, and an unknown id is compared too.
+"""
+
+import hmac
+from dataclasses import dataclass
+from enum import IntEnum
+
+from control_plane.db.api_token import split_token, token_hash
+
+
+class Role(IntEnum):
+    """Each may do what the ones below it may."""
+
+    VIEWER = 1
+    OPERATOR = 2
+    ADMIN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Somebody whose token was good. `id` is the token's public half."""
+
+    id: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A token as it was sent."""
+
+    id: str
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A token as the database has it, not revoked."""
+
+    id: str
+    role: Role
+    hash: bytes
+
+
+_NOBODY = b"\0" * 32
+
+
+def read_header(header: str | None) -> Presented | None:
+    """The token in an Authorization header, or None if there is none of our form."""
+    scheme, _, token = (header or "").partition(" ")
+    split = split_token(token.strip())
+    if scheme.lower() != "bearer" or split is None:
+        return None
+    return Presented(split[0], token_hash(split[1]))
+
+
+def check(presented: Presented, stored: Stored | None) -> Actor | None:
+    """Who that is, or None."""
+    if not hmac.compare_digest(presented.hash, stored.hash if stored else _NOBODY) or stored is None:
+        return None
+    return Actor(stored.id, stored.role)

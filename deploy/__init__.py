@@ -1,0 +1,1 @@
+"""How the hub is set up and run: the local stack, the demo, the bench, the packages."""

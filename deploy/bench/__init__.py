@@ -1,0 +1,1 @@
+"""`make bench`: what this build does on this machine, with its spread."""

@@ -1,0 +1,53 @@
+"""Who is killed when, and what the count of such a run must show. PURE: everything follows from the seed."""
+
+import random
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from deploy.demo.judge import Visible
+
+
+class Victim(StrEnum):
+    """What is killed with SIGKILL."""
+
+    AGENT = "agent"
+    BROKER = "broker"  # the hub's Mosquitto
+    INGEST = "ingest"
+    KAFKA = "kafka"
+    POSTGRES = "postgres"
+    NORMALIZER = "normalizer"
+    DETECTOR = "detector"
+    SINK = "sink"
+    LINK = "link"  # cut for a moment, not killed
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Wait `after_s` seconds, then kill `victim`. `which` picks one where there are several."""
+
+    victim: Victim
+    after_s: float
+    which: int
+
+
+def matrix(victims: Sequence[Victim], times: int, seed: int, *, least_s: float, most_s: float) -> list[Kill]:
+    """Each victim `times` times, in random order, after random pauses."""
+    draw = random.Random(seed)
+    order = [victim for victim in victims for _ in range(times)]
+    draw.shuffle(order)
+    return [Kill(victim, draw.uniform(least_s, most_s), draw.randrange(1_000)) for victim in order]
+
+
+def disorder(visible: Collection[Visible]) -> int:
+    """Readings that stand behind a later one of the same device and lane; `visible` in the order of the topic."""
+    newest: dict[tuple[str, str], int] = defaultdict(lambda: -1)
+    found = 0
+    for item in visible:
+        if item.n is None:
+            continue
+        key = (item.device, item.lane)
+        found += item.n < newest[key]
+        newest[key] = max(newest[key], item.n)
+    return found

@@ -1,0 +1,1 @@
+"""Set-up of a bare machine. Standard library only: it runs before the virtual environment exists."""

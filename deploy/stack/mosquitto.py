@@ -1,0 +1,105 @@
+"""Mosquitto from the distribution's package: the hub's broker, and a gateway's local one.
+
+Promises: the hub's broker knows our services from its first start (their secrets in `service-secrets.json`, mode
+0600); all later records are the registry's. The local broker runs with the configuration that gateways ship with.
+"""
+
+import json
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from control_plane.registry.dynsec import SALT_BYTES, BrokerClient, document, hash_secret
+from deploy.stack import host, settings
+from deploy.stack.server import Server
+from shared.errors import Permanent
+
+SERVICES = ("_ingest", "_registry", "_monitor")
+
+
+def plugin_path() -> Path:
+    """Where the distribution put the dynamic-security plugin. Raises Permanent."""
+    for pattern in ("usr/lib/*/mosquitto_dynamic_security.so", "usr/lib/mosquitto_dynamic_security.so"):
+        for found in sorted(Path("/").glob(pattern)):
+            return found
+    raise Permanent(
+        "Mosquitto's dynamic-security plugin is not installed", hint="`make stack` installs what is missing"
+    )
+
+
+class Mosquitto(Server):
+    """The hub's broker."""
+
+    name = "mosquitto"
+
+    @property
+    def secrets_file(self) -> Path:
+        """JSON: user name of each of our services to its secret."""
+        return self.root / "service-secrets.json"
+
+    @property
+    def clients_file(self) -> Path:
+        """The dynamic-security document. The running broker rewrites it; write it only while the broker is down."""
+        return self.home / "dynamic-security.json"
+
+    def write_clients(self, clients: Sequence[BrokerClient]) -> None:
+        """Make the broker's records exactly `clients` and our services. The broker must be down."""
+        assert not self.is_running(), "a running broker would overwrite its file"
+        host.private_dir(self.home, self.account)
+        text = json.dumps(document([*self._services(), *clients]))
+        host.write_private(self.clients_file, text, self.account)
+
+    def _services(self) -> list[BrokerClient]:
+        if not self.secrets_file.exists():
+            fresh = {name: secrets.token_urlsafe(32) for name in SERVICES}
+            host.write_private(self.secrets_file, json.dumps(fresh, indent=1) + "\n")
+        known = json.loads(self.secrets_file.read_text(encoding="utf-8"))
+        return [BrokerClient(name, hash_secret(known[name], secrets.token_bytes(SALT_BYTES))) for name in SERVICES]
+
+    def _prepare(self) -> None:
+        values = settings.loopback_mosquitto(self.home, plugin_path(), self.port)
+        conf = settings.render(settings.TEMPLATES / "mosquitto.conf", values)
+        host.write_private(self.home / "mosquitto.conf", conf, self.account)
+        host.write_private(self.home / "acl", settings.render(settings.TEMPLATES / "mosquitto.acl"), self.account)
+        if not self.clients_file.exists():
+            self.write_clients([])
+
+    def _command(self) -> list[str]:
+        return [str(host.program("mosquitto")), "-c", str(self.home / "mosquitto.conf")]
+
+    def _ready(self, pid: int) -> bool:
+        del pid  # the port was free before: who listens now is ours. It listens after its store is loaded.
+        return host.answers(self.port)
+
+
+class LocalBroker(Server):
+    """A gateway's local broker: anonymous on loopback, each change saved."""
+
+    name = "local-broker"
+
+    def __init__(self, data_dir: Path, port: int | None = None, *, save_on_change: bool = True) -> None:
+        """Keeps all it has under `data_dir`; a port not given is chosen once and kept there.
+
+        Without `save_on_change` (not the shipped setting) it is some ten times as fast, and killed it loses more.
+        """
+        root = host.open_dir(data_dir, host.server_account())
+        super().__init__(root, port or host.kept_ports(root, [self.name])[self.name])
+        self._save_on_change = save_on_change
+
+    @property
+    def url(self) -> str:
+        """mqtt://host:port"""
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    def _prepare(self) -> None:
+        save = "true" if self._save_on_change else "false"
+        values = settings.LocalBrokerValues(self.home, self.port, save)
+        conf = settings.render(settings.LOCAL_BROKER_TEMPLATE, values)
+        host.write_private(self.home / "mosquitto.conf", conf, self.account)
+
+    def _command(self) -> list[str]:
+        return [str(host.program("mosquitto")), "-c", str(self.home / "mosquitto.conf")]
+
+    def _ready(self, pid: int) -> bool:
+        del pid
+        return host.answers(self.port)

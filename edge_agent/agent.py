@@ -1,0 +1,165 @@
+"""The agent's process: builds every part, runs them together, ends them in order.
+
+Promises: it starts without the hub and without the local broker, and says on /readyz what is missing; the hub is
+shown (/status) but not needed, since taking and keeping readings is the work. SIGTERM: intake commits and
+acknowledges what it took, models are saved, then the outbox is closed. Imported by nobody but `edge_agent.__main__`.
+"""
+
+import functools
+import gc
+import os
+from collections.abc import Callable, Mapping
+
+from edge_agent import account, health_readings, status
+from edge_agent.clock_watch import ClockWatch
+from edge_agent.config import VERSION, AgentConfig, read_key
+from edge_agent.events import AgentStarted, AgentStopped
+from edge_agent.hub_link import HubLink, LinkSettings
+from edge_agent.intake import Intake
+from edge_agent.learning import Learning, open_scorer
+from edge_agent.mqtt import Options
+from edge_agent.outbox_writer import OutboxWriter, Settings
+from edge_agent.pipeline import Pipeline
+from edge_agent.running import Claim, Running
+from edge_agent.skew import SkewBook
+from edge_agent.uplink_state import Limits
+from shared import limits
+from shared.clock import SystemClock
+from shared.errors import Permanent
+from shared.events import configure_logging
+from shared.health import Health
+from shared.ids import DeviceId
+from shared.lifecycle import Service
+from shared.lifecycle import run as run_services
+from shared.tracing import Tracing, open_tracing
+
+
+class Agent:
+    """Every part of one gateway's agent, built and not yet started."""
+
+    def __init__(self, config: AgentConfig, tracing: Tracing) -> None:
+        """Opens the outbox and the models. Raises HubError where the agent cannot work at all."""
+        self._config = config
+        self._clock = SystemClock()
+        key_id, secret = read_key(config.key_file)
+        self.writer = OutboxWriter(_outbox_settings(config), self._clock, tracing)
+        self.writer.start()
+        skew = SkewBook()
+        learning_from = None
+        scorer = None
+        if config.scoring:
+            scorer, learning_from = open_scorer(config.models_path, config.model, config.max_channels)
+        pipeline = Pipeline(skew, scorer, unscored=config.unscored, alarm_statuses=config.alarm_statuses)
+        self.clock_watch = ClockWatch(self._clock, skew, _not_corrected)
+        self.intake = Intake(
+            Options(
+                config.local_mqtt_url,
+                f"_agent-{config.agent_id}",
+                session=True,
+                receive_maximum=config.receive_maximum,
+            ),
+            pipeline,
+            self.writer,
+            clock=self._clock,
+            tracing=tracing,
+            quality=lambda: self.clock_watch.quality,
+        )
+        link = LinkSettings(
+            config.hub_mqtt_url,
+            DeviceId(config.agent_id),
+            key_id,
+            secret,
+            ca_file=str(config.hub_ca_file) if config.hub_ca_file else None,
+            version=VERSION,
+            first_delay_s=config.first_connect_s,
+        )
+        self.hub = HubLink(link, self.writer, self._clock)
+        self._learning = (
+            Learning(scorer, learning_from, pipeline, config.models_save_s) if scorer is not None else None
+        )
+
+    def services(self) -> dict[str, Service]:
+        """What runs until the agent is stopped, by name."""
+        config = self._config
+        services: dict[str, Service] = {
+            "outbox": self.writer.watch,
+            "intake": self.intake.serve,
+            "hub": self.hub.serve,
+            "clock": self.clock_watch.serve,
+        }
+        if config.health_readings_s:
+            services["health readings"] = functools.partial(
+                health_readings.serve,
+                gateway=config.agent_id,
+                offer=self.intake.offer,
+                clock=self._clock,
+                data_dir=config.data_dir,
+                every_s=config.health_readings_s,
+            )
+        if self._learning is not None:
+            services["learning"] = self._learning.serve
+        return services
+
+    def missing(self) -> list[str]:
+        """What stands in the way of taking and keeping readings."""
+        troubles = (self.intake.trouble, self.intake.store_trouble or self.writer.trouble)
+        return [trouble for trouble in troubles if trouble is not None]
+
+    def pages(self) -> Mapping[str, Callable[[], object]]:
+        """What the commands read."""
+        return {account.PAGE: lambda: account.page(self.writer.ledger()), status.PAGE: self._status}
+
+    def _status(self) -> object:
+        return {
+            "uplink": {"connected": self.hub.connected, "trouble": self.hub.trouble},
+            "clock": self.clock_watch.quality.value,
+        }
+
+
+def run(config: AgentConfig, env: Mapping[str, str]) -> int:
+    """Be the agent until SIGTERM; the exit status. Raises HubError if it cannot start."""
+    configure_logging(config.log_level)
+    tracing = open_tracing("edge-agent", env)
+    with Claim(config.data_dir) as claim:
+        agent = Agent(config, tracing)
+        try:
+            health = _health(config, agent)
+            claim.announce(Running(os.getpid(), config.health_host, health.port))
+            AgentStarted(config.model if config.scoring else "off", health.port).emit()
+            # What was built lives as long as the process: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            try:
+                code = run_services(agent.services())
+            finally:
+                health.close()
+        finally:
+            agent.writer.stop()
+            tracing.close()
+    AgentStopped().emit()
+    return code
+
+
+def _outbox_settings(config: AgentConfig) -> Settings:
+    budget = config.outbox_max_mib * limits.MIB
+    return Settings(
+        config.outbox_path,
+        budget_bytes=budget,
+        commit_every_s=config.commit_every_ms / 1_000,
+        free_floor_bytes=config.disk_floor_mib * limits.MIB,
+        uplink=Limits(replay_per_s=config.replay_per_s),
+    )
+
+
+def _health(config: AgentConfig, agent: Agent) -> Health:
+    try:
+        return Health(config.health_host, config.health_port, agent.missing, agent.pages())
+    except OSError as error:
+        raise Permanent(
+            f"health cannot be served on {config.health_host}:{config.health_port}: {error.strerror}",
+            hint="set AGENT_HEALTH_PORT to a free one (0 takes any)",
+        ) from error
+
+
+def _not_corrected(boot_id: str, zero_ms: int) -> None:
+    del boot_id, zero_ms

@@ -1,0 +1,125 @@
+"""The agent's configuration: environment, then `agent.toml` in its data directory; every mistake at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from shared.config import ConfigError, Secret, load, read_secret, read_toml, setting
+from shared.errors import Rejected
+from shared.ids import parse_device_id
+
+VERSION = "0.1.0"
+"""The package's, as it stands in pyproject.toml; asking importlib.metadata costs half a megabyte resident."""
+
+CONFIG_FILE = "agent.toml"
+OUTBOX_FILE = "outbox.db"
+MODELS_FILE = "models.db"
+LOCK_FILE = "agent.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """What `edge-agent` reads, of one gateway. Sizes and times carry their unit in the name."""
+
+    agent_id: str = setting("AGENT_ID", "this gateway's id, as registered")
+    data_dir: Path = setting("AGENT_DATA_DIR", "directory of the outbox and the models, this agent's alone")
+    key_file: Path = setting("AGENT_KEY_FILE", "file of mode 0600 with the key: <key id>.<secret>")
+    hub_mqtt_url: str = setting("HUB_MQTT_URL", "the hub's broker, mqtt://host:port or mqtts://host:port")
+    local_mqtt_url: str = setting("AGENT_LOCAL_MQTT_URL", "this gateway's broker", default="mqtt://127.0.0.1:1883")
+    hub_ca_file: Path | None = setting("AGENT_HUB_CA_FILE", "CA of the hub's broker (mqtts)", default=None)
+    health_host: str = setting(
+        "AGENT_HEALTH_HOST", "where /metrics, /healthz and /readyz are served", default="127.0.0.1"
+    )
+    health_port: int = setting("AGENT_HEALTH_PORT", "its port; 0 takes a free one", default=9109)
+    log_level: str = setting("AGENT_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", default="INFO")
+    receive_maximum: int = setting(
+        "AGENT_RECEIVE_MAXIMUM", "messages of the local broker that may be unacknowledged", default=1_000
+    )
+    commit_every_ms: int = setting("AGENT_COMMIT_EVERY_MS", "group commit of the outbox", default=20)
+    first_connect_s: float = setting(
+        "AGENT_FIRST_CONNECT_S", "the first connection to the hub is delayed by up to so long", default=10.0
+    )
+    outbox_max_mib: int = setting("AGENT_OUTBOX_MAX_MIB", "the outbox file's budget", default=2_048)
+    disk_floor_mib: int = setting("AGENT_DISK_FLOOR_MIB", "free disk that is never taken", default=128)
+    replay_per_s: float = setting("AGENT_REPLAY_PER_S", "records a second of backlog beside live", default=50_000.0)
+    scoring: bool = setting("AGENT_SCORING", "on or off", default=True)
+    model: str = setting("AGENT_MODEL", "edge, or one of River's: gaussian, hst, loda, sad, svm", default="edge")
+    max_channels: int = setting("AGENT_MAX_CHANNELS", "channels scored; about 10 KiB each", default=2_000)
+    unscored: tuple[str, ...] = setting("AGENT_UNSCORED", "metrics that are not scored", default=("n", "seq"))
+    alarm_statuses: tuple[str, ...] = setting(
+        "AGENT_ALARM_STATUSES", "status words that make a reading an alarm", default=("ALARM", "CRITICAL")
+    )
+    models_save_s: float = setting("AGENT_MODELS_SAVE_S", "how often learned state is saved", default=300.0)
+    health_readings_s: float = setting(
+        "AGENT_HEALTH_READINGS_S", "how often the gateway's own health is read; 0 never", default=10.0
+    )
+
+    @property
+    def outbox_path(self) -> Path:
+        """The outbox's file."""
+        return self.data_dir / OUTBOX_FILE
+
+    @property
+    def models_path(self) -> Path:
+        """The learned state's file."""
+        return self.data_dir / MODELS_FILE
+
+    def problems(self) -> list[str]:
+        """What is wrong beyond single values' types."""
+        found = []
+        parsed = parse_device_id(self.agent_id)
+        if isinstance(parsed, Rejected):
+            found.append(f"AGENT_ID: {parsed.detail}")
+        for name, url in (("HUB_MQTT_URL", self.hub_mqtt_url), ("AGENT_LOCAL_MQTT_URL", self.local_mqtt_url)):
+            found += [f"{name}: {problem}" for problem in _url_problems(url)]
+        for name, value, least, most in (
+            ("AGENT_HEALTH_PORT", self.health_port, 0, 65_535),
+            ("AGENT_RECEIVE_MAXIMUM", self.receive_maximum, 1, 65_535),
+            ("AGENT_COMMIT_EVERY_MS", self.commit_every_ms, 1, 10_000),
+            ("AGENT_FIRST_CONNECT_S", self.first_connect_s, 0, 86_400),
+            ("AGENT_OUTBOX_MAX_MIB", self.outbox_max_mib, 32, 1_048_576),
+            ("AGENT_DISK_FLOOR_MIB", self.disk_floor_mib, 0, 1_048_576),
+            ("AGENT_REPLAY_PER_S", self.replay_per_s, 1, 10_000_000),
+            ("AGENT_MAX_CHANNELS", self.max_channels, 1, 100_000),
+            ("AGENT_MODELS_SAVE_S", self.models_save_s, 1, 86_400),
+        ):
+            if not least <= value <= most:
+                found.append(f"{name}: {value:g} is not between {least} and {most}")
+        if self.health_readings_s != 0 and not 0.1 <= self.health_readings_s <= 86_400:
+            found.append("AGENT_HEALTH_READINGS_S: 0, or between 0.1 and 86400")
+        if self.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            found.append(f"AGENT_LOG_LEVEL: {self.log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
+        return found
+
+
+def load_config(env: Mapping[str, str]) -> AgentConfig:
+    """The configuration from the environment and, where it exists, `agent.toml` in AGENT_DATA_DIR.
+
+    Raises ConfigError with all mistakes.
+    """
+    data_dir = env.get("AGENT_DATA_DIR")
+    file = Path(data_dir) / CONFIG_FILE if data_dir else None
+    return load(AgentConfig, env, read_toml(file if file is not None and file.exists() else None))
+
+
+def read_key(path: Path) -> tuple[str, Secret]:
+    """(key id, secret) of a key file. Raises ConfigError if it is missing, readable by others, or no key."""
+    text = read_secret(path)
+    key_id, dot, secret = text.partition(".")
+    if not dot or not key_id or not secret or any(part.isspace() for part in text):
+        raise ConfigError([f"{path}: is not one line <key id>.<secret>, as the registration printed it"])
+    return key_id, Secret(secret)
+
+
+def _url_problems(url: str) -> list[str]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return [f"{error}"]
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or port == 0:
+        return ["write mqtt://host:port or mqtts://host:port"]
+    if parts.username or parts.password:
+        return ["a URL is no place for a key; use AGENT_KEY_FILE"]
+    return []

@@ -1,0 +1,1 @@
+"""Fixtures for all tests; those of real servers are in tests/stack."""

@@ -1,0 +1,306 @@
+"""`hub api` as a process, from the outside: what a new user does, and what happens when a server is away."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from control_plane.registry.broker import service_secret
+from deploy.stack import Stack, host
+from deploy.stack.mosquitto import Mosquitto
+from shared.device import decode_view
+from shared.topics import Kafka
+from tests.stack.registry.conftest import NOT_AUTHORIZED, Api, connect_code, read_records, until, until_async
+
+
+def port(api: Api) -> int:
+    return int(api.env["HUB_MQTT_URL"].rpartition(":")[2])
+
+
+def publish(api: Api, client_id: str, api_key: str, topic: str, message: str) -> str:
+    """What `mosquitto_pub` says of one QoS 1 publish."""
+    key_id, _, secret = api_key.partition(".")
+    options = f"-V 5 -p {port(api)} -i {client_id} -u {key_id} -P {secret} -t {topic} -q 1 -d".split()
+    done = subprocess.run(
+        ["mosquitto_pub", *options, "-m", message],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    return done.stdout + done.stderr
+
+
+async def as_ingest(api: Api, heard: list[tuple[str, bytes]], ready: asyncio.Event) -> None:
+    """What ingest would get."""
+    secret = service_secret(Path(api.env["HUB_SERVICE_SECRETS_FILE"]), "_ingest")
+    async with aiomqtt.Client(
+        "127.0.0.1",
+        port(api),
+        username="_ingest",
+        password=secret,
+        identifier="_ingest-test",
+        protocol=aiomqtt.ProtocolVersion.V5,
+    ) as client:
+        await client.subscribe("devices/+/telemetry", qos=1)
+        ready.set()
+        async for message in client.messages:
+            heard += [(str(message.topic), bytes(message.payload))]  # type: ignore[arg-type]
+
+
+async def test_a_new_users_way(api: Api) -> None:
+    """Register, publish by hand; wrong keys, foreign topics and unknown devices are refused and heard by nobody."""
+    heard: list[tuple[str, bytes]] = []
+    ready = asyncio.Event()
+    listening = asyncio.create_task(as_ingest(api, heard, ready))
+    async with asyncio.timeout(20):
+        await ready.wait()
+    keys = {name: api.add(name).json()["api_key"] for name in ("mine", "other")}
+
+    def tries() -> list[str]:
+        return [
+            publish(api, "mine", keys["mine"][:-1] + "_", "devices/mine/telemetry", "wrong secret"),
+            publish(api, "mine", keys["other"], "devices/mine/telemetry", "another's key"),
+            publish(api, "other", keys["mine"], "devices/other/telemetry", "another's id"),
+            publish(api, "nobody", "k:nobody.secret", "devices/nobody/telemetry", "unknown"),
+            publish(api, "mine", keys["mine"], "devices/other/telemetry", "foreign topic"),
+            publish(api, "mine", keys["mine"], "devices/mine/telemetry", "good"),
+        ]
+
+    said = await asyncio.to_thread(tries)
+    assert all("Not authorized" in words for words in said[:5]), said
+    assert [f"CONNACK ({NOT_AUTHORIZED})" in words for words in said] == [True] * 4 + [False] * 2
+    assert f"RC:{NOT_AUTHORIZED}" in said[4]
+    assert "RC:0" in said[5]
+    await until_async(lambda: heard, "the good one is heard")
+    assert heard == [("devices/mine/telemetry", b"good")]
+    listening.cancel()
+
+
+async def test_a_use_is_noted_and_from_then_on_the_secret_is_shown_no_more(api: Api) -> None:
+    first = api.add("dev", key="once")
+    assert first.status_code == 201
+    assert api.rest.get("/v1/devices/dev").json()["keys"][0]["last_used_at"] is None
+    assert await connect_code(port(api), "dev", first.json()["api_key"]) == 0
+    await until_async(
+        lambda: api.rest.get("/v1/devices/dev").json()["keys"][0]["last_used_at"], "the use is noted", within_s=10
+    )
+    again = api.add("dev", key="once")
+    assert (again.status_code, again.json()["api_key"]) == (200, None)
+    changed = api.add("dev", key="once", type="other")
+    assert (changed.status_code, changed.json()["type"]) == (422, "/problems/idempotency-key-reused")
+
+
+def test_conflicts_and_gateways(api: Api) -> None:
+    assert api.add("gw", kind="gateway").status_code == 201
+    assert api.add("dev", gateway_id="gw", labels={"site": "x"}).json()["gateway_id"] == "gw"
+    assert api.add("dev").json()["type"] == "/problems/id-taken"
+    assert api.add("dev2", serial="SN-dev").json()["type"] == "/problems/serial-taken"
+    assert api.add("dev3", gateway_id="dev").json()["errors"][0]["pointer"] == "/gateway_id"
+    listed = api.rest.get("/v1/devices", params={"gateway_id": "gw"}).json()["devices"]
+    assert [item["id"] for item in listed] == ["dev"]
+    assert api.rest.post("/v1/devices/dev:assign", json={"gateway_id": None}).json()["gateway_id"] is None
+    assert api.rest.get("/v1/devices", params={"gateway_id": "gw"}).json()["devices"] == []
+    assert api.rest.put("/v1/types/thermometer", json={"metrics": {"t": {"min": 1}}}).json()["metrics"] == {
+        "t": {"min": 1.0}
+    }
+
+
+def records(api: Api, topic: Kafka, device: str) -> list[Any]:
+    """All records of one device in a topic, as a `read_committed` reader sees them now."""
+    return asyncio.run(read_records(api.env["HUB_KAFKA_BOOTSTRAP"], topic, device))
+
+
+def test_the_registry_topic_tells_each_version_with_its_envelope(api: Api, device_id: Any) -> None:
+    device, gateway = device_id(), device_id()
+    api.add(gateway, kind="gateway")
+    api.add(device, gateway_id=gateway)
+    api.rest.post(f"/v1/devices/{device}:assign", json={"gateway_id": None})
+    until(lambda: api.metric("registry_relayed_records_total") == 6, "all is relayed")
+    found = records(api, Kafka.REGISTRY, device)
+    views = [decode_view(record.value) for record in found]
+    assert [view.version for view in views] == [1, 2]
+    assert views[0].gateways[0].gateway_id == gateway
+    assert views[0].owned_by(gateway, int(time.time() * 1_000))
+    assert views[1].gateways[0].until_ms is not None
+    headers = dict(found[1].headers)
+    assert headers["ce_id"] == f"{device}:2".encode()
+    assert headers["ce_type"] == b"iot.device.registry.v1"
+    assert headers["ce_dataschema"] == b"/schemas/iot.device.registry.v1.json"
+    assert headers["ce_subject"] == device.encode()
+    changes = [json.loads(record.value)["change"] for record in records(api, Kafka.LIFECYCLE, device)]
+    assert changes == ["registered", "assigned"]
+
+
+def test_from_the_answer_to_the_topic_in_a_moment(api: Api, device_id: Any) -> None:
+    async def measure() -> list[float]:
+        consumer = AIOKafkaConsumer(
+            Kafka.REGISTRY, bootstrap_servers=api.env["HUB_KAFKA_BOOTSTRAP"], isolation_level="read_committed"
+        )
+        await consumer.start()
+        await consumer.seek_to_end()
+        delays = []
+        try:
+            for _ in range(9):
+                device = device_id()
+                response = await asyncio.to_thread(api.add, device)
+                answered = time.monotonic()
+                assert response.status_code == 201
+                async with asyncio.timeout(20):
+                    while (await consumer.getone()).key != device.encode():
+                        pass
+                delays.append(time.monotonic() - answered)
+        finally:
+            await consumer.stop()
+        return sorted(delays)
+
+    delays = asyncio.run(measure())
+    # By polling alone it would be half a second in the mean; the bound leaves room for a busy machine.
+    assert delays[len(delays) // 2] < 0.3, delays
+
+
+def test_the_broker_away_is_503_and_nothing_is_registered(api: Api, broker_server: Mosquitto) -> None:
+    broker_server.kill()
+    refused = api.add("dev")
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert api.rest.get("/v1/devices/dev").status_code == 404
+    until(lambda: api.rest.get("/readyz").status_code == 503, "not ready")
+    broker_server.start()
+    until(api.is_ready, "ready again")
+    again = api.add("dev")
+    assert again.status_code == 201
+    assert asyncio.run(connect_code(port(api), "dev", again.json()["api_key"])) == 0
+
+
+def test_a_broker_killed_right_after_the_answer_still_holds_the_key(api: Api, broker_server: Mosquitto) -> None:
+    key = api.add("dev").json()["api_key"]
+    broker_server.kill()
+    broker_server.start()
+    assert asyncio.run(connect_code(port(api), "dev", key)) == 0
+
+
+def test_postgres_away_is_503_and_it_recovers_by_itself(api: Api, stack: Stack) -> None:
+    stack.postgres.kill()
+    try:
+        assert api.add("dev").status_code == 503
+        assert api.rest.get("/v1/devices").status_code == 503
+        until(lambda: api.rest.get("/readyz").status_code == 503, "not ready")
+        assert api.rest.get("/healthz").status_code == 200
+    finally:
+        stack.postgres.start()
+    until(api.is_ready, "ready again")
+    assert api.add("dev").status_code == 201
+    until(lambda: api.metric("registry_outbox_depth") == 0, "the leader relays again")
+
+
+def test_kafka_away_costs_nothing_but_time(api: Api, stack: Stack, device_id: Any) -> None:
+    devices = [device_id() for _ in range(3)]
+    stack.kafka.kill()
+    try:
+        assert [api.add(device).status_code for device in devices] == [201] * 3
+        api.rest.post(f"/v1/devices/{devices[0]}:assign", json={"gateway_id": None})
+        until(lambda: api.metric("registry_outbox_depth") == 6, "it waits in the outbox")
+    finally:
+        stack.kafka.start()
+    until(lambda: api.metric("registry_outbox_depth") == 0, "it is relayed", within_s=60)
+    for device in devices:
+        versions = [decode_view(record.value).version for record in records(api, Kafka.REGISTRY, device)]
+        assert versions == [1]
+
+
+def test_sigkill_of_the_api_and_a_new_one(api: Api) -> None:
+    key = api.add("dev").json()["api_key"]
+    api.stop(signal.SIGKILL)
+    api.start()
+    assert asyncio.run(connect_code(port(api), "dev", key)) == 0
+    until(lambda: len(api.events("leadership_won")) == 2, "the new one leads")
+    assert api.add("dev2").status_code == 201
+    until(lambda: api.metric("registry_outbox_depth") == 0, "all is relayed")
+    assert api.stop() == 0
+
+
+def test_two_apis_and_one_leader(api: Api, environment: dict[str, str]) -> None:
+    other = Api(environment | {"HUB_API_URL": f"http://127.0.0.1:{host.free_port()}"})
+    other.log = other.log.with_name("other.log")
+    try:
+        other.start()
+        assert api.add("a").status_code == other.add("b").status_code == 201
+        assert (len(api.events("leadership_won")), len(other.events("leadership_won"))) == (1, 0)
+        api.stop(signal.SIGKILL)
+        assert other.add("c").status_code == 201
+        until(lambda: other.events("leadership_won"), "it takes over")
+        until(lambda: other.metric("registry_outbox_depth") == 0, "and relays")
+    finally:
+        other.close()
+
+
+def test_a_broker_that_lost_its_file_is_announced_and_brought_back(api: Api, broker_server: Mosquitto) -> None:
+    keys = {name: api.add(name).json()["api_key"] for name in ("a", "b")}
+    broker_server.stop()
+    broker_server.clients_file.unlink()
+    broker_server.start()  # with our services alone
+    until(lambda: api.metric("broker_records_missing") == 2, "the loss is counted")
+    assert api.events("broker_records_missing")[-1]["missing"] == 2
+    assert asyncio.run(connect_code(port(api), "a", keys["a"])) == NOT_AUTHORIZED
+    keys["c"] = api.add("c").json()["api_key"]  # it goes on meanwhile
+    broker_server.stop()
+    words = ["broker-file", "--out", str(broker_server.clients_file), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "control_plane", *words], env=os.environ | api.env, capture_output=True, check=True
+    )
+    assert json.loads(done.stdout)["records"] == 3 + len(json.loads(broker_server.secrets_file.read_text()))
+    assert broker_server.clients_file.stat().st_mode & 0o777 == 0o600
+    broker_server.start()
+    for name, key in keys.items():
+        assert asyncio.run(connect_code(port(api), name, key)) == 0, name
+    until(lambda: api.metric("broker_records_missing") == 0, "nothing is missed")
+    until(api.is_ready, "our own services connect too")
+
+
+def test_no_id_key_or_serial_in_the_log(api: Api) -> None:
+    secrets = ["device-of-mine", "SN-device-of-mine", *api.add("device-of-mine").json()["api_key"].split(".")]
+    api.add("device-of-mine")
+    api.rest.get("/v1/devices/device-of-mine")
+    api.stop()
+    log = api.log.read_text()
+    assert '"event":"device_registered"' in log
+    assert [secret for secret in secrets if secret in log] == []
+
+
+def test_an_address_in_use_is_said(api: Api, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "control_plane", "api"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert "cannot be listened on" in done.stderr
+    assert api.is_ready()
+
+
+@pytest.mark.parametrize("missing", ["HUB_SERVICE_SECRETS_FILE", "HUB_PSEUDONYM_KEY_FILE"])
+def test_a_missing_file_is_said(environment: dict[str, str], missing: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "control_plane", "api"],
+        env=os.environ | environment | {missing: "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert "/nonexistent" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,228 @@
+"""The hub's broker as devices meet it: who gets in, as whom, and what they may do. Judged by MQTT 5 reason codes."""
+
+import json
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from control_plane.registry.dynsec import SALT_BYTES, BrokerClient, hash_secret
+from deploy.stack import Stack
+from deploy.stack.host import reachable_temp_dir
+from deploy.stack.mosquitto import Mosquitto
+
+pytestmark = pytest.mark.stack
+
+NOT_AUTHORISED = 135
+DELIVERED, NO_SUBSCRIBER = 0, 16
+
+
+@dataclass(frozen=True)
+class Client:
+    client_id: str
+    username: str
+    secret: str
+
+    def arguments(self) -> list[str]:
+        return ["-i", self.client_id, "-u", self.username, "-P", self.secret]
+
+
+DEVICE = Client("dev1", "key1", "secret1")
+SECOND_KEY = Client("dev1", "key2", "secret2")
+GATEWAY = Client("gw1", "key3", "secret3")
+DISABLED = Client("dev2", "key4", "secret4")
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Mosquitto]:
+    """A broker of its own, because its records are written by file before it starts."""
+    directory = reachable_temp_dir("hub-test-")
+    broker = Stack.open(directory, environ={}).mosquitto
+    broker.write_clients(
+        [
+            BrokerClient(
+                client.username,
+                hash_secret(client.secret, secrets.token_bytes(SALT_BYTES)),
+                client.client_id,
+                client is DISABLED,
+            )
+            for client in (DEVICE, SECOND_KEY, GATEWAY, DISABLED)
+        ]
+    )
+    broker.start()
+    yield broker
+    broker.stop()
+    subprocess.run(["rm", "-r", str(directory)], check=True)
+
+
+def _service(broker: Mosquitto, name: str) -> Client:
+    return Client(f"{name}-0", name, json.loads(broker.secrets_file.read_text())[name])
+
+
+def _publish(broker: Mosquitto, client: Client, topic: str, text: str = "{}") -> int:
+    """The reason code of the PUBACK, or of the CONNACK if that refused."""
+    command = ["mosquitto_pub", "-V", "5", "-q", "1", "-d", "-p", str(broker.port), *client.arguments()]
+    done = subprocess.run(
+        [*command, "-t", topic, "-m", text], capture_output=True, text=True, check=False, timeout=20
+    )
+    said = done.stdout + done.stderr
+    code = re.search(r"PUBACK \(Mid: \d+, RC:(\d+)\)", said) or re.search(r"CONNACK \((\d+)\)", said)
+    assert code is not None, said
+    return int(code[1])
+
+
+@pytest.mark.parametrize(
+    ("client", "topic"),
+    [
+        (DEVICE, "devices/dev1/telemetry"),
+        (DEVICE, "devices/dev1/status"),
+        (SECOND_KEY, "devices/dev1/telemetry"),
+        (GATEWAY, "gateways/gw1/batches"),
+        (GATEWAY, "devices/gw1/telemetry"),
+    ],
+)
+def test_as_itself(broker: Mosquitto, client: Client, topic: str) -> None:
+    assert _publish(broker, client, topic) == NO_SUBSCRIBER
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "devices/dev2/telemetry",
+        "devices/dev1/commands",
+        "devices/dev1/notices",
+        "gateways/gw1/batches",
+        "gateways/dev1/acks",
+        "$CONTROL/dynamic-security/v1",
+        "anything",
+    ],
+)
+def test_nothing_else(broker: Mosquitto, topic: str) -> None:
+    assert _publish(broker, DEVICE, topic) == NOT_AUTHORISED
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        Client("dev1", "key1", "wrong"),
+        Client("dev9", "key9", "secret1"),
+        Client("dev2", "key1", "secret1"),  # a good key under another client id
+        Client("gw1", "key1", "secret1"),
+        DISABLED,
+        Client("dev1", "dev1", "secret1"),
+    ],
+)
+def test_not_let_in(broker: Mosquitto, client: Client) -> None:
+    assert _publish(broker, client, f"devices/{client.client_id}/telemetry") == NOT_AUTHORISED
+
+
+def test_nobody_without_a_name(broker: Mosquitto) -> None:
+    command = ["mosquitto_pub", "-V", "5", "-q", "1", "-p", str(broker.port), "-i", "dev1"]
+    done = subprocess.run(
+        [*command, "-t", "devices/dev1/telemetry", "-n"], capture_output=True, text=True, check=False, timeout=20
+    )
+    assert "Not authorized" in done.stderr
+    assert done.returncode == NOT_AUTHORISED
+
+
+class Listener:
+    """A running subscriber, whose subscription the broker has acknowledged."""
+
+    def __init__(self, broker: Mosquitto, client: Client, topic: str, wait_s: int) -> None:
+        command = ["stdbuf", "-oL", "mosquitto_sub", "-V", "5", "-q", "1", "-d", "-p", str(broker.port)]
+        self._running = subprocess.Popen(
+            [*command, *client.arguments(), "-t", topic, "-C", "1", "-W", str(wait_s), "-F", "got %t %p"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self._running.stdout is not None
+        self._said = []
+        for line in self._running.stdout:
+            self._said.append(line)  # a retained message may come before the acknowledgement
+            if "Subscribed" in line or line.startswith("got "):
+                return
+        raise AssertionError(f"no subscription: {self._said}")
+
+    def received(self) -> list[str]:
+        """What came until it had one message, or its time was over."""
+        assert self._running.stdout is not None
+        with self._running, self._running.stdout as stdout:
+            lines = [*self._said, *stdout]  # by the same reader, which may hold more already; -W ends it
+        return [line.strip().removeprefix("got ") for line in lines if line.startswith("got ")]
+
+
+@pytest.mark.parametrize(
+    ("reader", "subscription", "writer", "topic"),
+    [
+        ("_ingest", "devices/+/telemetry", DEVICE, "devices/dev1/telemetry"),
+        ("_ingest", "devices/+/status", DEVICE, "devices/dev1/status"),
+        ("_ingest", "gateways/+/batches", GATEWAY, "gateways/gw1/batches"),
+        (GATEWAY, "gateways/gw1/acks", "_ingest", "gateways/gw1/acks"),
+        (DEVICE, "devices/dev1/notices", "_ingest", "devices/dev1/notices"),
+        (DEVICE, "devices/dev1/commands", "_registry", "devices/dev1/commands"),
+        (DEVICE, "devices/dev1/commands/#", "_registry", "devices/dev1/commands"),
+    ],
+)
+def test_the_ways_that_are_open(
+    broker: Mosquitto, reader: Client | str, subscription: str, writer: Client | str, topic: str
+) -> None:
+    listener = _service(broker, reader) if isinstance(reader, str) else reader
+    speaker = _service(broker, writer) if isinstance(writer, str) else writer
+    running = Listener(broker, listener, subscription, wait_s=10)
+    assert _publish(broker, speaker, topic, "hello") == DELIVERED
+    assert running.received() == [f"{topic} hello"]
+
+
+def test_a_subscription_to_all_hears_nobody_else(broker: Mosquitto) -> None:
+    running = Listener(broker, DEVICE, "#", wait_s=1)
+    _publish(broker, GATEWAY, "gateways/gw1/batches", "private")
+    _publish(broker, _service(broker, "_ingest"), "gateways/gw1/acks", "private")
+    assert running.received() == []
+
+
+def test_our_services_do_only_their_part(broker: Mosquitto) -> None:
+    assert _publish(broker, _service(broker, "_ingest"), "devices/dev1/telemetry") == NOT_AUTHORISED
+    assert _publish(broker, _service(broker, "_ingest"), "$CONTROL/dynamic-security/v1") == NOT_AUTHORISED
+    assert _publish(broker, _service(broker, "_monitor"), "gateways/gw1/acks") == NOT_AUTHORISED
+
+
+def test_monitor_reads_the_brokers_own_figures(broker: Mosquitto) -> None:
+    running = Listener(broker, _service(broker, "_monitor"), "$SYS/broker/version", wait_s=10)
+    assert running.received()[0].startswith("$SYS/broker/version mosquitto")
+
+
+def test_a_record_by_command_survives_a_kill(broker: Mosquitto) -> None:
+    late = Client("dev7", "key7", "secret7")
+    create = {"command": "createClient", "username": "key7", "password": "secret7", "clientid": "dev7"}
+    registry = _service(broker, "_registry")
+    answers = Listener(broker, Client("_registry-1", *_pair(registry)), "$CONTROL/dynamic-security/#", wait_s=10)
+    assert _publish(broker, registry, "$CONTROL/dynamic-security/v1", json.dumps({"commands": [create]})) == 0
+    assert json.loads(answers.received()[0].split(" ", 1)[1]) == {"responses": [{"command": "createClient"}]}
+    broker.kill()
+    broker.start()
+    assert _publish(broker, late, "devices/dev7/telemetry") == NO_SUBSCRIBER
+    assert _publish(broker, DEVICE, "devices/dev1/telemetry") == NO_SUBSCRIBER
+
+
+def _pair(client: Client) -> tuple[str, str]:
+    return client.username, client.secret
+
+
+def test_above_the_packet_limit_the_broker_disconnects(broker: Mosquitto, tmp_path: Path) -> None:
+    payload = tmp_path / "large"
+    for size, accepted in ((2 * 1024 * 1024 - 1024, True), (2 * 1024 * 1024 + 1024, False)):
+        payload.write_bytes(b"x" * size)
+        command = ["mosquitto_pub", "-V", "5", "-q", "1", "-d", "-p", str(broker.port), *DEVICE.arguments()]
+        done = subprocess.run(
+            [*command, "-t", "devices/dev1/telemetry", "-f", str(payload)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+        assert ("received PUBACK" in done.stdout) is accepted

@@ -1,0 +1,117 @@
+"""What leaves when, with a session that only takes notes. With real servers: tests/stack/ingest."""
+
+from pathlib import Path
+
+import pytest
+
+from control_plane.ingest.bridge import Bridge
+from control_plane.ingest.config import IngestConfig
+from control_plane.ingest.packets import Message
+from control_plane.ingest.tail import Tail
+from shared import batch
+from shared.clock import SystemClock
+from shared.config import Secret
+from shared.ids import new_epoch
+from shared.tracing import NoTracing
+
+CONFIG = IngestConfig(
+    database_url=Secret("x"),
+    kafka_bootstrap="h:1",
+    mqtt_url="mqtt://h",
+    secrets_file=Path("/nowhere"),
+    data_dir=Path("/nowhere"),
+    receive_maximum=10,
+)
+
+
+class Notes:
+    """A session by the contract."""
+
+    session_present = True
+
+    def __init__(self, room):
+        self.room, self.acknowledged, self.published, self.reading = room, [], [], True
+
+    def acknowledge(self, packet_ids):
+        self.acknowledged += packet_ids
+
+    def publish_room(self):
+        return self.room
+
+    def publish(self, topic, payload):
+        self.room -= 1
+        self.published.append((topic, batch.decode_ack(payload).acks))
+
+    def pause(self):
+        self.reading = False
+
+    def resume(self):
+        self.reading = True
+
+
+@pytest.fixture
+def bridge():
+    made = Bridge(
+        CONFIG, None, None, Tail((0,), []), tracing=NoTracing(), clock=SystemClock(), random_unit=lambda: 0.0
+    )
+    made._flow.opened(1)
+    made._session = Notes(room=2)
+    return made
+
+
+def a_batch(gateway, packet_id=1, number=1, epoch="e" * 22):
+    header = batch.Header(epoch=epoch, number=number, floor=1, lane=batch.Lane.LIVE, records=1)
+    pairs = tuple((name.encode(), value.encode()) for name, value in batch.encode_header(header))
+    return Message(packet_id, f"gateways/{gateway}/batches".encode(), b"zip%d" % number, b"zip", pairs)
+
+
+def waiting(bridge):
+    (queue,) = bridge._flow.queues
+    taken = list(queue)
+    queue.clear()
+    return taken
+
+
+async def test_acknowledgements_wait_for_room_and_leave_as_it_comes(bridge):
+    session = bridge._session
+    bridge._received(1, [a_batch(f"g{n}", n) for n in range(1, 6)])
+    assert (session.acknowledged, session.published) == ([], [])
+    bridge._confirmed(waiting(bridge))
+    assert session.acknowledged == [1, 2, 3, 4, 5]
+    assert [topic for topic, _ in session.published] == ["gateways/g1/acks", "gateways/g2/acks"]
+    session.room = 1
+    bridge._published(0)
+    assert [topic for topic, _ in session.published][2:] == ["gateways/g3/acks"]
+    session.room = 100
+    bridge._published(0x10)
+    assert [topic for topic, _ in session.published][3:] == ["gateways/g4/acks", "gateways/g5/acks"]
+
+
+async def test_what_was_confirmed_while_disconnected_is_told_to_gateways_and_not_to_the_broker(bridge):
+    """The broker delivers it again by the new connection, and is answered there."""
+    epoch = new_epoch()
+    bridge._received(1, [a_batch("g1", 7, epoch=epoch)])
+    bridge._session = None
+    bridge._confirmed(waiting(bridge))
+    bridge._flow.opened(2)
+    session = bridge._session = Notes(room=10)
+    bridge._acknowledge()
+    assert session.acknowledged == []
+    assert session.published == [("gateways/g1/acks", {epoch: [1]})]
+    bridge._received(2, [a_batch("g1", 3, epoch=epoch)])
+    assert session.acknowledged == [3]
+    assert session.published == [("gateways/g1/acks", {epoch: [1]})] * 2
+
+
+async def test_reading_pauses_only_beyond_twice_receive_maximum(bridge):
+    session = bridge._session
+    messages = [Message(n, b"devices/d/telemetry", b"%d" % n) for n in range(1, 22)]
+    bridge._received(1, messages[:20])
+    assert session.reading
+    bridge._received(1, messages[20:])
+    assert not session.reading
+    taken = waiting(bridge)
+    bridge._confirmed(taken[:11])
+    assert not session.reading
+    bridge._confirmed(taken[11:12])
+    assert session.reading

@@ -1,0 +1,127 @@
+"""`hub device` and its like as a user types them, against a real HTTP server that records what it was asked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control_plane.__main__ import main
+from control_plane.db.secret_files import ensure_token
+from tests.unit.control_plane.registry.test_rest_client import Answer, server
+
+KEY = "k:abc.S3cret"
+DEVICE: dict[str, Any] = {
+    "id": "dev",
+    "serial": "S",
+    "type": "t",
+    "kind": "device",
+    "status": "provisioned",
+    "gateway_id": None,
+    "labels": {},
+    "version": 1,
+}
+
+
+class Hub:
+    """Runs commands against scripted answers."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        ensure_token(tmp_path / "token")
+        monkeypatch.setenv("HUB_ADMIN_TOKEN_FILE", str(tmp_path / "token"))
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, *words: str, answers: list[Answer]) -> tuple[int, str, str]:
+        with server(answers) as (url, self.asked):
+            self._monkeypatch.setenv("HUB_API_URL", url)
+            status = main(words)
+        said = self._capsys.readouterr()
+        return status, said.out, said.err
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hub:
+    return Hub(tmp_path, monkeypatch, capsys)
+
+
+def test_add_shows_the_key_and_how_to_use_it(hub: Hub) -> None:
+    words = ("device", "add", "dev", "--serial", "S", "--type", "t", "--gateway", "gw", "--label", "site=b=c")
+    status, out, _ = hub(*words, answers=[(201, DEVICE | {"api_key": KEY})])
+    assert status == 0
+    assert KEY in out
+    assert "client id dev, user name k:abc, password S3cret" in out
+    expected = {"id": "dev", "serial": "S", "type": "t", "kind": "device", "gateway_id": "gw"}
+    assert hub.asked[0]["body"] == expected | {"labels": {"site": "b=c"}}
+
+
+def test_add_into_a_file_shows_no_key(hub: Hub, tmp_path: Path) -> None:
+    path = tmp_path / "gw.key"
+    words = ("gateway", "add", "--serial", "S", "--key-file", str(path), "--json")
+    status, out, err = hub(*words, answers=[(201, DEVICE | {"api_key": KEY})])
+    assert status == 0
+    assert path.read_text() == KEY + "\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "S3cret" not in out + err
+    assert json.loads(out)["id"] == "dev"
+    assert (hub.asked[0]["body"]["kind"], hub.asked[0]["body"]["type"]) == ("gateway", "gateway")
+
+
+def test_a_key_file_is_never_overwritten_and_nothing_is_registered(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "gw.key").write_text("old")
+    status, _, err = hub("gateway", "add", "--serial", "S", "--key-file", str(tmp_path / "gw.key"), answers=[])
+    assert (status, hub.asked) == (1, [])
+    assert "exists already" in err
+
+
+def test_list_as_table_and_as_json(hub: Hub) -> None:
+    page = {"devices": [DEVICE], "next_cursor": None}
+    _, out, _ = hub("device", "list", answers=[(200, page)])
+    assert "dev" in out.splitlines()[1]
+    _, out, _ = hub("gateway", "list", "--json", answers=[(200, page)])
+    assert json.loads(out) == {"devices": [DEVICE]}
+    assert "kind=gateway" in hub.asked[0]["path"]
+    _, out, _ = hub("device", "list", answers=[(200, {"devices": [], "next_cursor": None})])
+    assert out == "none\n"
+
+
+def test_show_what_is_not_there_is_status_3(hub: Hub) -> None:
+    absent: Answer = (404, {"detail": "there is no such device"})
+    status, out, err = hub("device", "show", "dev", answers=[absent])
+    assert (status, out, err) == (3, "", "hub: there is no such device\n")
+    status, out, err = hub("device", "show", "dev", "--json", answers=[absent])
+    assert status == 3
+    assert json.loads(out) == {"error": {"message": "there is no such device", "hint": "", "transient": False}}
+
+
+def test_assign(hub: Hub) -> None:
+    status, _, _ = hub("device", "assign", "dev", "--gateway", "gw", answers=[(200, DEVICE)])
+    assert (status, hub.asked[0]["path"], hub.asked[0]["body"]) == (0, "/v1/devices/dev:assign", {"gateway_id": "gw"})
+    hub("device", "assign", "dev", "--direct", answers=[(200, DEVICE)])
+    assert hub.asked[0]["body"] == {"gateway_id": None}
+
+
+def test_types(hub: Hub) -> None:
+    found = {"name": "t", "metrics": {}}
+    status, _, _ = hub("type", "set", "t", "--metric", "a=-20..60", "--metric", "b=..5", answers=[(200, found)])
+    assert status == 0
+    assert hub.asked[0]["body"] == {"metrics": {"a": {"min": -20.0, "max": 60.0}, "b": {"max": 5.0}}}
+    _, out, _ = hub("type", "list", answers=[(200, {"types": [found], "next_cursor": None})])
+    assert out == "t\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("device", "show", "../types"),
+        ("device", "show", "a?b"),
+        ("device", "add", "--serial", "S", "--type", "t", "--label", "nothing"),
+        ("type", "set", "t", "--metric", "a=5"),
+        ("type", "set", "t", "--metric", "a=x..5"),
+    ],
+)
+def test_words_that_make_no_sense_reach_nobody(hub: Hub, words: tuple[str, ...]) -> None:
+    status, _, err = hub(*words, answers=[])
+    assert (status, hub.asked) == (2, [])
+    assert err.startswith("hub: ")

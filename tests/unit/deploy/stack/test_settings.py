@@ -1,0 +1,123 @@
+"""Both value sets fill every template, and say what the design says."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.stack import settings
+from deploy.stack.settings import LOCAL_BROKER_TEMPLATE, TEMPLATES, LocalBrokerValues, Values
+from shared.ids import DeviceId
+from shared.limits import BROKER_PACKET_BYTES, KAFKA_MESSAGE_BYTES
+from shared.topics import Channel, build, subscription
+
+HOME, CERTIFICATES, PLUGIN = Path("/data/x"), Path("/certificates"), Path("/lib/plugin.so")
+HOSTS = ["k1", "k2", "k3"]
+
+
+def _lines(template: Path, values: Values | None) -> list[str]:
+    text = settings.render(template, values)
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _keys(lines: list[str], separator: str) -> dict[str, str]:
+    pairs = [line.split(separator, 1) for line in lines]
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [settings.loopback_mosquitto(HOME, PLUGIN, 1883), settings.production_mosquitto(HOME, PLUGIN, CERTIFICATES)],
+)
+def test_the_hubs_broker_drops_nothing_for_a_count_and_lets_nobody_in_unknown(values: Values) -> None:
+    lines = _lines(TEMPLATES / "mosquitto.conf", values)
+    assert {
+        "allow_anonymous false",
+        "max_queued_messages 0",
+        "max_inflight_messages 1000",
+        "set_tcp_nodelay true",
+        "persistence true",
+        f"max_packet_size {BROKER_PACKET_BYTES}",
+        "acl_file /data/x/acl",
+    } <= set(lines)
+    assert not [line for line in lines if line.startswith("memory_limit")]
+    assert [line for line in lines if line.startswith("max_queued_bytes")] != ["max_queued_bytes 0"]
+
+
+def test_loopback_listens_on_loopback_and_production_only_with_tls() -> None:
+    loopback = _lines(TEMPLATES / "mosquitto.conf", settings.loopback_mosquitto(HOME, PLUGIN, 1883))
+    production = _lines(TEMPLATES / "mosquitto.conf", settings.production_mosquitto(HOME, PLUGIN, CERTIFICATES))
+    assert [line for line in loopback if line.startswith("listener")] == ["listener 1883 127.0.0.1"]
+    assert [line for line in production if line.startswith("listener")] == ["listener 8883"]
+    assert "certfile /certificates/server.crt" in production
+
+
+def test_the_acl_speaks_of_the_topics_that_the_programs_use() -> None:
+    lines = _lines(TEMPLATES / "mosquitto.acl", None)
+    for topic, right in {
+        build(Channel.TELEMETRY, DeviceId("%c")): "write",
+        build(Channel.STATUS, DeviceId("%c")): "write",
+        build(Channel.BATCHES, DeviceId("%c")): "write",
+        build(Channel.ACKS, DeviceId("%c")): "read",
+        build(Channel.COMMANDS, DeviceId("%c")): "read",
+        build(Channel.NOTICES, DeviceId("%c")): "read",
+    }.items():
+        assert f"pattern {right} {topic}" in lines
+    for channel in (Channel.TELEMETRY, Channel.STATUS, Channel.BATCHES):
+        assert f"topic read {subscription(channel)}" in lines
+    for channel in (Channel.ACKS, Channel.NOTICES, Channel.COMMANDS):
+        assert f"topic write {subscription(channel)}" in lines
+    assert "topic read $SYS/#" in lines
+    assert "topic write $CONTROL/dynamic-security/#" in lines
+
+
+def test_one_kafka_node_answers_alone() -> None:
+    lines = _lines(TEMPLATES / "kafka.properties", settings.loopback_kafka(HOME, 9092, 9093))
+    keys = _keys(lines, "=")
+    assert {value for key, value in keys.items() if key.endswith((".replication.factor", "min.isr"))} == {"1"}
+    assert keys["listeners"] == "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093"
+    assert keys["group.initial.rebalance.delay.ms"] == "0"
+    assert keys["broker.session.timeout.ms"] == "3000"
+    assert keys["auto.create.topics.enable"] == "false"
+
+
+def test_three_kafka_nodes_bear_the_loss_of_one() -> None:
+    values = settings.production_kafka(2, HOSTS, HOME, CERTIFICATES)
+    keys = _keys(_lines(TEMPLATES / "kafka.properties", values), "=")
+    assert keys["node.id"] == "2"
+    assert keys["controller.quorum.bootstrap.servers"] == "k1:9094,k2:9094,k3:9094"
+    assert (keys["default.replication.factor"], keys["min.insync.replicas"]) == ("3", "2")
+    assert (keys["transaction.state.log.replication.factor"], keys["transaction.state.log.min.isr"]) == ("3", "2")
+    assert "PLAINTEXT" not in keys["listener.security.protocol.map"]
+
+
+def test_kafka_takes_what_the_topics_may_hold() -> None:
+    values = settings.loopback_kafka(HOME, 1, 2)
+    assert values.message_max_bytes > KAFKA_MESSAGE_BYTES
+    assert values.message_max_bytes > BROKER_PACKET_BYTES
+
+
+@pytest.mark.parametrize(
+    ("values", "ssl"),
+    [(settings.loopback_postgres(HOME, 5432), "off"), (settings.production_postgres(HOME, CERTIFICATES), "on")],
+)
+def test_postgres_waits_for_the_disk(values: Values, ssl: str) -> None:
+    keys = _keys(_lines(TEMPLATES / "postgresql.conf", values), "=")
+    assert (keys["fsync"], keys["synchronous_commit"], keys["ssl"]) == ("on", "on", ssl)
+    assert keys["password_encryption"] == "scram-sha-256"
+    assert keys["unix_socket_directories"] == "''"
+
+
+def test_the_local_broker_saves_each_change_and_keeps_to_loopback() -> None:
+    lines = _lines(LOCAL_BROKER_TEMPLATE, LocalBrokerValues(HOME, 1884))
+    assert {
+        "listener 1884 127.0.0.1",
+        "autosave_on_changes true",
+        "autosave_interval 1",
+        "max_queued_messages 0",
+        f"max_packet_size {BROKER_PACKET_BYTES}",
+    } <= set(lines)
+
+
+def test_a_template_without_its_values_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        settings.render(LOCAL_BROKER_TEMPLATE)

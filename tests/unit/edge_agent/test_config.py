@@ -1,0 +1,108 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from edge_agent.config import VERSION, AgentConfig, load_config, read_key
+from shared.config import ConfigError
+
+ENV = {
+    "AGENT_ID": "gw-1",
+    "AGENT_DATA_DIR": "/nowhere",
+    "AGENT_KEY_FILE": "/nowhere/key",
+    "HUB_MQTT_URL": "mqtt://hub:1883",
+}
+
+
+def mistakes(**changes: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(ENV | changes)
+    return caught.value.mistakes
+
+
+def test_the_least_that_is_needed() -> None:
+    config = load_config(ENV)
+    assert config.local_mqtt_url == "mqtt://127.0.0.1:1883"
+    assert (config.scoring, config.model) == (True, "edge")
+    assert config.outbox_path == Path("/nowhere/outbox.db")
+    assert config.models_path != config.outbox_path
+
+
+def test_every_missing_setting_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({})
+    named = " ".join(caught.value.mistakes)
+    assert all(name in named for name in ENV)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AGENT_ID", "-bad", "an id is"),
+        ("HUB_MQTT_URL", "http://hub", "mqtt://host:port"),
+        ("HUB_MQTT_URL", "mqtt://hub:99999", "ort"),
+        ("HUB_MQTT_URL", "mqtt://hub:0", "mqtt://host:port"),
+        ("HUB_MQTT_URL", "mqtt://user:pass@hub:1", "AGENT_KEY_FILE"),
+        ("AGENT_LOCAL_MQTT_URL", "127.0.0.1:1883", "mqtt://host:port"),
+        ("AGENT_RECEIVE_MAXIMUM", "0", "between 1 and 65535"),
+        ("AGENT_COMMIT_EVERY_MS", "0", "between"),
+        ("AGENT_HEALTH_READINGS_S", "0.01", "0, or between"),
+        ("AGENT_HEALTH_PORT", "70000", "between"),
+        ("AGENT_LOG_LEVEL", "loud", "none of"),
+        ("AGENT_SCORING", "maybe", "neither true nor false"),
+    ],
+)
+def test_what_does_not_fit_is_said(name: str, value: str, said: str) -> None:
+    (mistake,) = mistakes(**{name: value})
+    assert mistake.startswith(name)
+    assert said in mistake
+
+
+def test_scoring_and_health_readings_can_be_off() -> None:
+    config = load_config(ENV | {"AGENT_SCORING": "off", "AGENT_HEALTH_READINGS_S": "0", "AGENT_UNSCORED": "n,count"})
+    assert (config.scoring, config.health_readings_s, config.unscored) == (False, 0.0, ("n", "count"))
+
+
+def test_a_file_gives_what_the_environment_does_not(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text('model = "loda"\nlog_level = "DEBUG"\n')
+    env = ENV | {"AGENT_DATA_DIR": str(tmp_path), "AGENT_LOG_LEVEL": "ERROR"}
+    config = load_config(env)
+    assert (config.model, config.log_level) == ("loda", "ERROR")
+
+
+def test_no_secret_is_part_of_the_configuration() -> None:
+    config = load_config(ENV)
+    assert isinstance(config, AgentConfig)
+    assert "secret" not in repr(config).lower()
+
+
+def test_a_key_is_one_line_of_key_id_and_secret(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("k:abc.s3cr.et\n")
+    file.chmod(0o600)
+    key_id, secret = read_key(file)
+    assert (key_id, str(secret)) == ("k:abc", "s3cr.et")
+    assert "s3cr" not in repr(secret)
+
+
+@pytest.mark.parametrize("text", ["k:abc", ".secret", "k:abc.", "k:abc.x y", "a.b\nc.d"])
+def test_what_is_no_key_is_refused_without_showing_it(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "key"
+    file.write_text(text)
+    file.chmod(0o600)
+    with pytest.raises(ConfigError) as caught:
+        read_key(file)
+    assert text not in str(caught.value)
+
+
+def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("k:abc.secret")
+    file.chmod(0o640)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_key(file)
+
+
+def test_the_version_is_the_package_version() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION

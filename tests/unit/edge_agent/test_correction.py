@@ -1,0 +1,36 @@
+from edge_agent.correction import corrected
+from edge_agent.row import RowClass, StoredRow
+from shared.batch import ClockQuality, EventRecord, ReadingRecord, decode_record, encode_record
+
+ZERO = 1_700_000_000_000
+
+
+def stored(record, clock=ClockQuality.UNSYNCED) -> StoredRow:
+    return StoredRow(7, RowClass.TELEMETRY, 3_000, 2_000, "boot", clock, encode_record(record))
+
+
+READING = ReadingRecord("d", 3_000, 5_000, 5_000, {"t": 1.0}, None, None, ClockQuality.UNSYNCED, 2_000)
+
+
+def test_the_true_time_is_the_boots_zero_and_the_time_since():
+    row = corrected(stored(READING), ZERO)
+    assert (row.wall_ms, row.boot_ms, row.clock) == (ZERO + 2_000, 2_000, ClockQuality.CORRECTED)
+    record = decode_record(row.record)
+    assert (record.at_ms, record.clock) == (ZERO + 2_000, ClockQuality.CORRECTED)
+    assert record.ts_ms == 5_000, "what the device said stays"
+    assert record.skew_ms == 5_000 - record.at_ms, "and so its offset changes"
+
+
+def test_an_unknown_offset_stays_unknown_and_events_are_moved_too():
+    import msgspec
+
+    row = corrected(stored(msgspec.structs.replace(READING, skew_ms=None)), ZERO)
+    assert decode_record(row.record).skew_ms is None
+    assert decode_record(corrected(stored(EventRecord("g", 3_000, "x", {})), ZERO).record).at_ms == ZERO + 2_000
+
+
+def test_what_needs_no_correction_or_is_no_record_is_left():
+    assert corrected(stored(READING, ClockQuality.SYNCED), ZERO) is None
+    assert corrected(stored(READING, ClockQuality.CORRECTED), ZERO) is None
+    row = StoredRow(7, RowClass.TELEMETRY, 1, 1, "b", ClockQuality.UNSYNCED, b"?")
+    assert corrected(row, ZERO) is None

@@ -1,0 +1,64 @@
+"""The checks that need no broker; those that do are in tests/stack/test_agent.py."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from edge_agent import doctor
+from edge_agent.config import AgentConfig
+from edge_agent.doctor import Finding, Verdict
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> AgentConfig:
+    data_dir = tmp_path / "agent"
+    data_dir.mkdir(mode=0o700)
+    key = data_dir / "key"
+    key.touch(mode=0o600)
+    key.write_text("k:abc.secret")
+    return AgentConfig(
+        "gw-1", data_dir, key, "mqtt://127.0.0.1:9", "mqtt://127.0.0.1:9", outbox_max_mib=32, disk_floor_mib=0
+    )
+
+
+def test_a_data_directory_is_there_writable_and_private(config: AgentConfig) -> None:
+    assert doctor._data_dir(config).verdict is Verdict.OK
+    config.data_dir.chmod(0o755)
+    finding = doctor._data_dir(config)
+    assert (finding.verdict, finding.do) == (Verdict.WARNING, f"chmod 700 {config.data_dir}")
+    config.key_file.unlink()
+    config.data_dir.rmdir()
+    assert doctor._data_dir(config).verdict is Verdict.FAILED
+
+
+def test_a_disk_at_its_floor_fails_and_one_without_room_for_the_outbox_warns(config: AgentConfig) -> None:
+    assert doctor._disk(config).verdict is Verdict.OK
+    tight = dataclasses.replace(config, outbox_max_mib=1_048_576)
+    assert doctor._disk(tight).verdict is Verdict.WARNING
+    full = dataclasses.replace(config, disk_floor_mib=1_048_576 * 1_024)
+    assert doctor._disk(full).verdict is Verdict.FAILED
+
+
+def test_a_key_file_is_judged_without_showing_the_secret(config: AgentConfig) -> None:
+    good = doctor._key(config)
+    assert good.verdict is Verdict.OK
+    assert "k:abc" in good.found
+    assert "secret" not in str(good)
+    config.key_file.chmod(0o644)
+    assert "chmod 600" in str(doctor._key(config))
+
+
+async def test_what_does_not_answer_fails_with_advice(config: AgentConfig) -> None:
+    findings = {finding.check: finding async for finding in doctor.examine(config, canary=True)}
+    for check in ("local broker", "hub"):
+        assert findings[check].verdict is Verdict.FAILED
+        assert findings[check].do
+    assert findings["agent"].verdict is Verdict.WARNING
+    assert findings["canary"].verdict is Verdict.SKIPPED
+    assert "local broker's version" not in findings
+
+
+def test_a_finding_shows_its_advice_on_a_line_of_its_own() -> None:
+    assert str(Finding("disk", Verdict.OK, "fine")) == "ok        disk: fine"
+    assert str(Finding("disk", Verdict.FAILED, "full", "empty it")).splitlines()[1].strip() == "-> empty it"
