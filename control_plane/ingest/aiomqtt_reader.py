@@ -5,7 +5,8 @@ receiving half of one connection: aiomqtt (and paho below it) connects, authenti
 keeps alive; the bytes that come are cut into packets by `packets`, published messages go straight to ingest, and
 every other packet goes back to paho. PUBACKs are written only by `acknowledge`.
 
-Both libraries are pinned; tests/contracts fails if an upgrade changes what is relied on here (docs/adr/0061).
+Both libraries are pinned; tests/stack/ingest/test_reader.py fails if an upgrade changes what is relied on here
+(docs/adr/0061).
 """
 
 import asyncio

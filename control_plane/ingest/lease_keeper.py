@@ -91,6 +91,7 @@ class LeaseKeeper:
         self._asking = asyncio.Lock()
         self._away_since_s: float | None = None
         self._standing_by = False
+        self._released = False
 
     @property
     def held(self) -> bool:
@@ -106,9 +107,9 @@ class LeaseKeeper:
         return may_write(self._lease, self._now_s())
 
     async def run(self) -> None:
-        """Keep asking until cancelled; then the connection is closed. Raises Permanent."""
+        """Keep asking until cancelled or released; then the connection is closed. Raises Permanent."""
         try:
-            while True:
+            while not self._released:
                 ask = demand(self._lease, self._now_s())
                 if ask is not None:
                     await self._ask(ask)
@@ -133,8 +134,9 @@ class LeaseKeeper:
             await self._changed.wait_for(lambda: not self.held or self.certain())
 
     async def release(self) -> None:
-        """Give the slot back, so that another takes it at once; if Postgres is away it runs out instead."""
+        """Give the slot back for good, so that another takes it at once; if Postgres is away it runs out instead."""
         async with self._asking:
+            self._released = True
             if not self.held:
                 return
             try:
@@ -142,6 +144,7 @@ class LeaseKeeper:
             except Transient as error:
                 events.DatabaseAway(str(error)).emit()
                 return
+            self._lease = step(self._lease, Denied(self._now_s(), Row(None, 0)))
             events.LeaseReleased(self._slot).emit()
 
     def _now_s(self) -> float:
@@ -154,6 +157,8 @@ class LeaseKeeper:
 
     async def _ask(self, ask: Ask) -> None:
         async with self._asking:
+            if self._released:
+                return
             asked_s = self._now_s()
             before = self._lease
             event: Event

@@ -1,4 +1,4 @@
-"""The contract between ingest and whatever reads MQTT for it. `tests/contracts` states it; two readers may keep it.
+"""The contract between ingest and whatever reads MQTT for it. `tests/stack/ingest/test_reader.py` states it.
 
 Promises of every reader:
 - one `connect` is one connection: MQTT 5, clean start off, session expiry infinite, the given Receive Maximum;

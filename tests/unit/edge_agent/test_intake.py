@@ -29,6 +29,13 @@ def payload(n: int) -> bytes:
     return json.dumps({"ts": NOW + n, "n": n}).encode()
 
 
+class StoppedClock(SystemClock):
+    """Its wall stands at `NOW`, so that offsets do not depend on how long ago this file was read."""
+
+    def wall_ms(self) -> int:
+        return NOW
+
+
 class Store:
     """Commits when it is told to; writes down what was submitted."""
 
@@ -136,7 +143,7 @@ class Run:
             Options("mqtt://127.0.0.1:1", "_agent-g1", session=True),
             Pipeline(self.skew),
             self.store,
-            clock=SystemClock(),
+            clock=StoppedClock(),
             tracing=tracing or NoTracing(),
             quality=lambda: ClockQuality.SYNCED,
             reconnect=Backoff(first_s=0.001, cap_s=0.001),

@@ -1,4 +1,4 @@
-"""REST without servers: who is let in, what is refused, in which form. The whole way: tests/stack/test_registry.py.
+"""REST without servers: who is let in, what is refused, in which form. The whole way: tests/stack/registry.
 
 The store here is a stand-in that answers or fails on request; the real one is never half-broken at will.
 """

@@ -1,4 +1,4 @@
-"""The plugin's file, commands and answers. That a broker takes them: tests/stack/test_registry.py."""
+"""The plugin's file, commands and answers. That a broker takes them: tests/stack/registry."""
 
 import base64
 import hashlib
