@@ -1,6 +1,7 @@
 """`make chaos`: TIMES kills of each victim (default 10), SEED. Minutes to hours; the last line is one JSON object.
 
-Exit status 0 if nothing was lost, doubled or out of order; 1 otherwise; 2 wrong settings.
+Exit status 0 if nothing was lost, rejected, doubled or out of order, in the topics as in PostgreSQL; 1 otherwise; 2
+wrong settings.
 """
 
 import asyncio
@@ -9,46 +10,32 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from deploy.chaos.matrix import Victim
-from deploy.chaos.run import Window, chaos, local_broker_window
-from deploy.demo.show import Progress
-from deploy.site.installation import installed
+from deploy.chaos.run import chaos
+from deploy.chaos.window import windows
+from deploy.demo.show import Progress, error_line
 from shared.errors import HubError, Permanent
-
-WINDOW_MESSAGES = 500
-WINDOW_RATE = 100.0
 
 
 def main() -> int:
-    """Run the matrix, then measure the local broker's window."""
+    """Run the matrix, then measure the local broker's windows."""
     progress = Progress()
     try:
         times, seed, victims = settings(os.environ)
         outcome = asyncio.run(chaos(victims, times, seed, progress))
-        window = asyncio.run(_window(seed, progress))
+        lost_locally = asyncio.run(windows(seed, progress))
     except HubError as error:
         progress.say(f"failed: {error}")
+        print(error_line(str(error)))
         return 2 if isinstance(error, Permanent) else 1
     failures = outcome.failures()
     for failure in failures:
         print(f"FAILED: {failure}")
-    print(
-        json.dumps(
-            outcome.summary()
-            | {"seed": seed, "local_broker_acknowledged": window.acknowledged, "local_broker_lost": window.lost}
-        )
-    )
+    local_broker = {setting: asdict(window) for setting, window in lost_locally.items()}
+    print(json.dumps(outcome.summary() | {"seed": seed, "local_broker": local_broker}))
     return 1 if failures else 0
-
-
-async def _window(seed: int, progress: Progress) -> Window:
-    gateway_id, devices = f"gw-{seed % 0x10000:04x}-w", ["dev-w-1", "dev-w-2"]
-    async with installed({gateway_id: devices}, [], "thermometer", progress.say) as site:
-        gateway = site.gateways[gateway_id]
-        await asyncio.to_thread(gateway.start)
-        progress.say("killing a local broker while its agent is away")
-        return await local_broker_window(gateway, devices, WINDOW_MESSAGES, WINDOW_RATE)
 
 
 def settings(env: Mapping[str, str]) -> tuple[int, int, list[Victim]]:

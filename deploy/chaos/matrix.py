@@ -2,11 +2,11 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from deploy.demo.judge import Visible
+from deploy.demo.judge import Place, Visible
 
 
 class Victim(StrEnum):
@@ -19,7 +19,9 @@ class Victim(StrEnum):
     POSTGRES = "postgres"
     NORMALIZER = "normalizer"
     DETECTOR = "detector"
+    FORWARDER = "forwarder"
     SINK = "sink"
+    API = "api"
     LINK = "link"  # cut for a moment, not killed
 
 
@@ -51,3 +53,27 @@ def disorder(visible: Collection[Visible]) -> int:
         found += item.n < newest[key]
         newest[key] = max(newest[key], item.n)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The table `telemetry` against `normalized`: readings in the topic alone, in the table again, in it alone."""
+
+    missing: int
+    again: int
+    unknown: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether each reading is in both, once."""
+        return not (self.missing or self.again or self.unknown)
+
+
+def stored(rows: Mapping[Place, int], visible: Collection[Visible]) -> Stored:
+    """Compare how often each reading has a row with what a reader saw; the gateways' own records are left out."""
+    seen = {item.place for item in visible if item.place is not None}
+    return Stored(
+        missing=len(seen - rows.keys()),
+        again=sum(times - 1 for times in rows.values()),
+        unknown=len(rows.keys() - seen),
+    )

@@ -1,4 +1,4 @@
-"""The kill matrix on real servers, and the local broker's own window.
+"""The kill matrix on real servers.
 
 Two gateways with four devices each send all the while; whoever is killed comes back by its own supervisor, or, where
 it is a server of the stack, is started again at once. Devices attached straight to the hub are not part of it: what
@@ -9,14 +9,13 @@ import asyncio
 import time
 from dataclasses import asdict, dataclass
 
-from deploy.bench.agent import local_clients
-from deploy.bench.mqtt_load import publish, single
-from deploy.chaos.matrix import Kill, Victim, disorder, matrix
+import asyncpg
+
+from deploy.chaos.matrix import Kill, Stored, Victim, disorder, matrix, stored
 from deploy.demo.drain import drain
-from deploy.demo.judge import Count
+from deploy.demo.judge import Count, Place
 from deploy.demo.show import Progress
-from deploy.demo.watch import Watch, watching
-from deploy.site import Gateway
+from deploy.demo.watch import Watch, started_and_watched
 from deploy.site.installation import Installation, installed
 from deploy.site.simulator import simulate, stop_simulator
 from edge_agent.sim.plan import DevicePlan, Plan
@@ -27,21 +26,30 @@ INTERVAL_S = 0.05
 DRAIN_S = 180.0
 CUT_S = 3.0
 READY_S = 120.0
+STORED_S = 60.0
 MOST_S = 4 * 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run of the matrix came to. `standstill_s`: the longest time without a new reading, by victim."""
+    """What a run of the matrix came to. `standstill_s`: the longest time without a new reading, by victim.
+
+    All that these devices send is good, so a rejected reading is a broken promise here.
+    """
 
     count: Count
     kills: int
     disorder: int
+    stored: Stored
     standstill_s: dict[str, float]
 
     def failures(self) -> list[str]:
         """Broken promises, a sentence each."""
         found = [text for text in self.count.failures() if "anomalies" not in text and "alarms" not in text]
+        if self.count.rejected:
+            found.append(f"{self.count.rejected} accepted readings were rejected")
+        if not self.stored.agrees:
+            found.append(f"the table telemetry is not what normalized holds: {self.stored}")
         if self.disorder:
             found.append(f"{self.disorder} readings stand behind a later one of their device and lane")
         return found
@@ -52,6 +60,7 @@ class Outcome:
         return {name: count[name] for name in ("accepted", "normalized", "rejected", "lost", "duplicates")} | {
             "kills": self.kills,
             "disorder": self.disorder,
+            "stored": asdict(self.stored),
             "standstill_s": self.standstill_s,
         }
 
@@ -65,22 +74,45 @@ async def chaos(victims: list[Victim], times: int, seed: int, progress: Progress
     }
     kills = matrix(victims, times, seed, least_s=pause_s / 3, most_s=pause_s)
     async with installed(behind, [], "thermometer", progress.say) as site:
-        for gateway in site.gateways.values():
-            await asyncio.to_thread(gateway.start)
         devices = [
             DevicePlan(device, site.gateways[gateway].broker.url)
             for gateway, names in behind.items()
             for device in names
         ]
         plan = Plan(tuple(devices), (), INTERVAL_S, seed)
-        async with watching(site.stack.env()["HUB_KAFKA_BOOTSTRAP"], site.names) as watch:
+        async with started_and_watched(site) as watch:
             simulator = asyncio.create_task(simulate(plan, site.root, MOST_S))
             try:
                 standstill_s = await _kill_all(site, kills, watch, progress)
             finally:
                 await stop_simulator(simulator)
             result, _ = await drain(site, watch, DRAIN_S, progress)
-            return Outcome(result, len(kills), disorder(watch.visible()), standstill_s)
+            table = await _table(site, watch)
+            return Outcome(result, len(kills), disorder(watch.visible()), table, standstill_s)
+
+
+async def _table(site: Installation, watch: Watch) -> Stored:
+    """The table against the topic, when the sink has caught up or STORED_S have passed."""
+    deadline = time.monotonic() + STORED_S
+    connection = await asyncpg.connect(site.stack.env()["HUB_DATABASE_URL"])
+    try:
+        while True:
+            found = stored(await _rows(connection, site.names), watch.visible())
+            if found.agrees or time.monotonic() > deadline:
+                return found
+            await asyncio.sleep(0.5)  # the table tells nobody that it grew
+    finally:
+        await connection.close()
+
+
+async def _rows(connection: asyncpg.Connection, devices: list[str]) -> dict[Place, int]:
+    """How many rows each reading has."""
+    rows = await connection.fetch(
+        "SELECT device_id, (metrics->>'n')::bigint AS n, count(*) AS times FROM telemetry "
+        "WHERE device_id = ANY($1) AND metrics ? 'n' GROUP BY 1, 2",
+        devices,
+    )
+    return {(row["device_id"], row["n"]): row["times"] for row in rows}
 
 
 async def _kill_all(site: Installation, kills: list[Kill], watch: Watch, progress: Progress) -> dict[str, float]:
@@ -91,9 +123,9 @@ async def _kill_all(site: Installation, kills: list[Kill], watch: Watch, progres
         watch.longest_gap_ms = 0
         await _kill(site, kill)
         await asyncio.to_thread(site.hub.wait_ready, READY_S)
-        watch.changed.clear()
+        watch.progressed.clear()  # by a reading that is new to readers: raw goes on while they stand still
         async with asyncio.timeout(READY_S):
-            await watch.changed.wait()
+            await watch.progressed.wait()
         standstill_s = watch.longest_gap_ms / 1_000
         worst[kill.victim] = max(worst.get(kill.victim, 0.0), standstill_s)
         progress.say(f"{number}/{len(kills)} killed {kill.victim}: readers stood still for {standstill_s:.1f} s")
@@ -123,39 +155,3 @@ async def _kill(site: Installation, kill: Kill) -> None:
         link.restore()
     else:
         await asyncio.to_thread(site.hub.kill, kill.victim.value)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What a local broker had acknowledged and lost when it was killed while the agent was away."""
-
-    acknowledged: int
-    lost: int
-
-
-async def local_broker_window(gateway: Gateway, devices: list[str], messages: int, rate: float) -> Window:
-    """Kill the local broker under `rate` messages/s while the agent is away; start both; compare.
-
-    The gateway must be running, with nothing else publishing to it.
-    """
-    before = _accepted(gateway)
-    await asyncio.to_thread(gateway.stop_agent)
-    work = [(client, single(client.client_id, 120)) for client in local_clients(devices)]
-    load = asyncio.create_task(
-        publish("127.0.0.1", gateway.broker.port, work, seconds=messages / rate, rate=rate, patience_s=5.0)
-    )
-    await asyncio.sleep(messages / rate / 2)
-    await asyncio.to_thread(gateway.broker.kill)
-    await asyncio.to_thread(gateway.broker.start)
-    taken = sum(outcome.taken for outcome in await load)
-    await asyncio.to_thread(gateway.start_agent)
-    deadline = time.monotonic() + 30
-    arrived = 0
-    while arrived < taken and time.monotonic() < deadline:
-        await asyncio.sleep(0.2)
-        arrived = _accepted(gateway) - before
-    return Window(taken, max(0, taken - arrived))
-
-
-def _accepted(gateway: Gateway) -> int:
-    return sum(int(item["accepted"]) for item in gateway.ledger()["classes"].values())

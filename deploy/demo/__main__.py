@@ -1,4 +1,7 @@
-"""`make demo`. Exit status: 0 nothing lost or doubled and the anomalies found, 1 otherwise, 2 wrong settings."""
+"""`make demo`. Exit status: 0 nothing lost or doubled and the anomalies found, 1 otherwise, 2 wrong settings.
+
+The last line of standard output is one JSON object: the figures, or `error` where it did not come to any.
+"""
 
 import asyncio
 import contextlib
@@ -7,40 +10,45 @@ import sys
 import time
 
 from deploy.demo.run import demo, settings
-from deploy.demo.show import Progress, last_line, table
+from deploy.demo.show import Progress, error_line, last_line, table
 from deploy.site.installation import Installation
 from shared.errors import HubError
 
 
 def main() -> int:
-    """Run the demo; the last line of standard output is one JSON object."""
+    """Run the demo; returns the exit status."""
     progress = Progress()
     try:
         seconds, seed = settings()
     except HubError as error:
-        progress.say(str(error))
-        return 2
-    terminal = sys.stdin.isatty() and sys.stderr.isatty()
+        return _failed(progress, str(error), 2)
     began = time.monotonic()
+    took_s = 0.0
 
     async def when_done(site: Installation) -> None:
-        if terminal:
+        nonlocal took_s
+        took_s = time.monotonic() - began  # before it serves, for as long as somebody likes to look
+        if sys.stdin.isatty() and sys.stderr.isatty():
             await _serve(site, progress)
 
     try:
         result = asyncio.run(demo(seconds, seed, progress, when_done))
     except HubError as error:
-        progress.say(f"failed: {error}")
-        return 1
+        return _failed(progress, str(error), 1)
     except KeyboardInterrupt:
-        progress.say("stopped")
-        return 130
+        return _failed(progress, "stopped", 130)
     failures = result.failures()
     print(table(result))
     for failure in failures:
         print(f"  FAILED: {failure}")
-    print(last_line(result, seconds=round(time.monotonic() - began, 1), seed=seed), flush=True)
+    print(last_line(result, seconds=round(took_s, 1), seed=seed), flush=True)
     return 1 if failures else 0
+
+
+def _failed(progress: Progress, why: str, status: int) -> int:
+    progress.say(f"failed: {why}")
+    print(error_line(why), flush=True)
+    return status
 
 
 async def _serve(site: Installation, progress: Progress) -> None:

@@ -1,7 +1,9 @@
 """The demo's count: what was sent against what arrived, alarms against injected episodes. PURE.
 
-The count is by reading: edge-sim numbers each device's readings with `n`, which is carried through, so every set
-is over (device, n). What was malformed on purpose has no readable `n`; it is told apart by its SHA-256.
+The count is by reading: edge-sim numbers each device's readings with `n`, which is carried through, so every set is
+over one key, a `Place`: (device, n), or (device, SHA-256) for what was malformed on purpose and has no readable `n`.
+Hence accepted + unacknowledged = normalized + rejected + lost, unless something stands in both topics. The gateways'
+own health readings bear no number; they are counted apart.
 """
 
 from collections import Counter, defaultdict
@@ -11,22 +13,39 @@ from dataclasses import dataclass
 GRACE_MS = 10_000
 """An alarm up to this long after an episode's end still belongs to it."""
 
+Place = tuple[str, int | str]
+"""What identifies a reading: its device, and its number or the digest of its bytes."""
+
+TAKEN = 0
+TAKEN_FOR_NOBODY = 0x10
+"""PUBACK reason "no matching subscribers": a success to MQTT, but nobody had the message, so nothing was promised."""
+
 MIN_FOUND = 0.8
 MAX_FALSE_PER_1000 = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One reading that edge-sim sent. `accepted`: its broker acknowledged it with reason code 0.
+    """One message that edge-sim sent. `code`: its broker's PUBACK reason, None if none came.
 
-    `sha256` is set for what was malformed on purpose.
+    `sha256` is set for what was malformed on purpose; `n` is then that of the reading which it followed.
     """
 
     device: str
     n: int
     sent_ms: int
-    accepted: bool
+    code: int | None
     sha256: str | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the promise began: acknowledged with reason code 0, and nothing else."""
+        return self.code == TAKEN
+
+    @property
+    def place(self) -> Place:
+        """What identifies it."""
+        return self.device, self.n if self.sha256 is None else self.sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +59,11 @@ class Visible:
     resent: bool
     visible_ms: int
 
+    @property
+    def place(self) -> Place | None:
+        """What identifies it, or None for a gateway's own."""
+        return None if self.n is None else (self.device, self.n)
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -49,6 +73,11 @@ class Refused:
     n: int | None
     ce_id: str
     sha256: str
+
+    @property
+    def place(self) -> Place:
+        """What identifies it."""
+        return self.device, self.sha256 if self.n is None else self.n
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +111,19 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The demo's figures. Times in milliseconds; None where nothing was measured."""
+    """The demo's figures, in readings. Times in milliseconds; None where nothing was measured.
+
+    `unacknowledged`: arrived although no PUBACK with reason code 0 came. `for_nobody`: acknowledged with 0x10.
+    """
 
     accepted: int
     normalized: int
     rejected: int
     lost: int
     duplicates: int
+    unacknowledged: int
+    for_nobody: int
+    health: int
     anomalies_injected: int
     anomalies_detected: int
     false_alarms: int
@@ -123,12 +158,18 @@ def count(
     """The figures of a run after its drain."""
     latencies = _latencies(sent, visible)
     found, false_alarms = _alarms(alarms, episodes)
+    accepted = {item.place for item in sent if item.accepted}
+    normalized = {item.place for item in visible if item.place is not None}
+    rejected = {item.place for item in refused}
     return Count(
-        accepted=len({(item.device, item.n) for item in sent if item.accepted}),
-        normalized=len({item.ce_id for item in visible}),
-        rejected=len({item.ce_id for item in refused}),
+        accepted=len(accepted),
+        normalized=len(normalized),
+        rejected=len(rejected),
         lost=max(len(_missing(sent, visible, refused)), _lost_by_ledger(ledgers, visible, refused)),
         duplicates=_doubled(visible, refused),
+        unacknowledged=len((normalized | rejected) - accepted),
+        for_nobody=sum(item.code == TAKEN_FOR_NOBODY for item in sent),
+        health=len({item.ce_id for item in visible if item.place is None}),
         anomalies_injected=len(episodes),
         anomalies_detected=found,
         false_alarms=false_alarms,
@@ -148,7 +189,7 @@ def explain(
 ) -> list[str]:
     """What stands behind a bad count: a line for each lost reading, missed episode and false alarm."""
     alarms = list(alarms)
-    lines = [f"lost: {device} n={n}" for device, n in sorted(_missing(sent, visible, refused))]
+    lines = [f"lost: {device} {mark}" for device, mark in sorted(_missing(sent, visible, refused), key=str)]
     for ledger in ledgers:
         behind = _lost_by_ledger([ledger], visible, refused)
         if behind:
@@ -174,14 +215,9 @@ def percentile(values: Collection[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def _missing(sent: Iterable[Sent], visible: Iterable[Visible], refused: Collection[Refused]) -> set[tuple[str, int]]:
-    arrived = {(item.device, item.n) for item in visible} | {(item.device, item.n) for item in refused}
-    digests = {(item.device, item.sha256) for item in refused}
-    return {
-        (item.device, item.n)
-        for item in sent
-        if item.accepted and (item.device, item.n) not in arrived and (item.device, item.sha256) not in digests
-    }
+def _missing(sent: Iterable[Sent], visible: Iterable[Visible], refused: Iterable[Refused]) -> set[Place]:
+    arrived = {item.place for item in visible} | {item.place for item in refused}
+    return {item.place for item in sent if item.accepted and item.place not in arrived}
 
 
 def _lost_by_ledger(ledgers: Iterable[Ledger], visible: Iterable[Visible], refused: Iterable[Refused]) -> int:
@@ -195,13 +231,13 @@ def _lost_by_ledger(ledgers: Iterable[Ledger], visible: Iterable[Visible], refus
 
 
 def _doubled(visible: Iterable[Visible], refused: Iterable[Refused]) -> int:
-    places: Counter[tuple[str, int]] = Counter()
+    places: Counter[Place] = Counter()
     ids: Counter[str] = Counter()
     everything: list[Visible | Refused] = [*visible, *refused]
     for item in everything:
         ids[item.ce_id] += 1
-        if item.n is not None:
-            places[item.device, item.n] += 1
+        if item.place is not None:
+            places[item.place] += 1
     return max(_extra(places.values()), _extra(ids.values()))
 
 
@@ -211,12 +247,12 @@ def _extra(times: Iterable[int]) -> int:
 
 def _latencies(sent: Iterable[Sent], visible: Iterable[Visible]) -> dict[str, list[float]]:
     """From send to visible, by lane; resent batches count in neither."""
-    sent_at = {(item.device, item.n): item.sent_ms for item in sent}
+    sent_at = {item.place: item.sent_ms for item in sent}
     lanes: dict[str, list[float]] = defaultdict(list)
     for item in visible:
-        if item.n is None or item.resent or (item.device, item.n) not in sent_at:
+        if item.place is None or item.resent or item.place not in sent_at:
             continue
-        lanes[item.lane].append(float(item.visible_ms - sent_at[item.device, item.n]))
+        lanes[item.lane].append(float(item.visible_ms - sent_at[item.place]))
     return lanes
 
 

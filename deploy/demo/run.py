@@ -1,6 +1,7 @@
 """The demo's shell: servers, hub, gateways, fleet; a link is cut and ingest killed; drain; count.
 
-The detectors are warmed by the same command that a user has for it.
+The gateways' detectors are warmed by the same command that a user has for it. The hub's detector has no such command:
+it learns the direct devices from their first reading on (docs/adr/0091-the-demos-count.md).
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from deploy.demo import plan as plans
 from deploy.demo.drain import drain
 from deploy.demo.judge import Count, explain
 from deploy.demo.show import Progress
-from deploy.demo.watch import Watch, watching
+from deploy.demo.watch import Watch, started_and_watched
 from deploy.site.installation import Installation, installed
 from deploy.site.simulator import simulate
 from edge_agent.sim.plan import CsvSource, Plan
@@ -36,10 +37,8 @@ async def demo(
     async with installed(people.behind, people.direct, "thermometer", progress.say) as site:
         values = _series(site.root / "series.csv")
         await asyncio.to_thread(_warm, site, people, values, seconds, seed, progress)
-        for gateway in site.gateways.values():
-            await asyncio.to_thread(gateway.start)
         plan = _plan(site, people, len(values), seconds, seed)
-        async with watching(site.stack.env()["HUB_KAFKA_BOOTSTRAP"], site.names) as watch:
+        async with started_and_watched(site) as watch:
             progress.say(f"{seconds:.0f} s of {SERIES}, stamped now; seed {seed}")
             await _run_fleet(site, plan, seconds, watch, progress)
             result, evidence = await drain(site, watch, DRAIN_S, progress)
@@ -63,7 +62,10 @@ def _warm(
 ) -> None:
     """Each gateway's detectors learn the rows before their device's first one, at the demo's interval."""
     first_row = plans.offsets(people.devices, len(values), seconds, seed)
-    progress.say(f"warming {plans.GATEWAYS * plans.BEHIND_EACH} detectors from the series' earlier part")
+    progress.say(
+        f"warming {plans.GATEWAYS * plans.BEHIND_EACH} edge detectors from the series' earlier part; "
+        f"the hub's detector meets the {plans.DIRECT} direct devices cold, and their anomalies count all the same"
+    )
     for name, gateway in site.gateways.items():
         for device in people.behind[name]:
             rows = values[first_row[device] - plans.WARM_READINGS : first_row[device]]

@@ -31,11 +31,14 @@ class Progress:
 
 
 _ROWS = (
-    ("accepted", "readings accepted by an agent or acknowledged to a direct device"),
-    ("normalized", "records in iot.telemetry.normalized.v1 (gateways' own health readings included)"),
+    ("accepted", "readings that a broker acknowledged to their device with reason code 0"),
+    ("normalized", "of the fleet's readings, in iot.telemetry.normalized.v1"),
     ("rejected", "refused with a reason, in iot.telemetry.rejected.v1"),
     ("lost", "accepted, and in neither"),
     ("duplicates", "shown more than once"),
+    ("unacknowledged", "arrived, though no acknowledgement reached their device"),
+    ("for_nobody", "acknowledged with 0x10: a broker had nobody to give them to"),
+    ("health", "the gateways' own records in normalized, counted in nothing above"),
     ("anomalies_injected", "episodes that edge-sim injected"),
     ("anomalies_detected", "found on the same device and metric"),
     ("false_alarms", "any other alarm"),
@@ -54,6 +57,11 @@ def table(count: Count) -> str:
 def last_line(count: Count, **more: object) -> str:
     """One JSON object on one line."""
     return json.dumps(asdict(count) | more)
+
+
+def error_line(why: str) -> str:
+    """The last line of a run that came to no figures."""
+    return json.dumps({"error": why})
 
 
 def _shown(value: float | None) -> str:

@@ -5,7 +5,7 @@ Each gateway reaches the hub through a `Link` of its own, which can be slowed an
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +43,12 @@ async def installed(
     device_type: str,
     say: Callable[[str], None],
     settings: Mapping[str, str] | None = None,
+    unsaved: Collection[str] = (),
 ) -> AsyncIterator[Installation]:
     """Servers, hub, and everyone registered, below a new directory that is removed at the end.
 
     The gateways' brokers and agents are not started yet. `say` is told each step; `settings` are environment
-    variables for hub and agents alike.
+    variables for hub and agents alike; `unsaved` are the gateways whose brokers do not save each change.
     """
     settings = dict(settings or {})
     root = host.reachable_temp_dir("site-")
@@ -69,7 +70,10 @@ async def installed(
                 link = Link("127.0.0.1", servers.mosquitto.port)
                 await link.start()
                 stack.push_async_callback(link.stop)
-                gateway = Gateway(root / name, identity, f"mqtt://127.0.0.1:{link.port}", settings)
+                gateway = Gateway(
+                    root / name, identity, f"mqtt://127.0.0.1:{link.port}", settings,
+                    save_on_change=name not in unsaved,
+                )  # fmt: skip
                 stack.callback(gateway.stop)
                 gateways[name], links[name] = gateway, link
                 for device in devices:

@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
 
+from control_plane.db.kafka_reader import stop_reader
 from shared.envelope import text_headers
 from shared.errors import Transient
 
@@ -51,7 +53,7 @@ async def consumer(bootstrap: str, topics: Sequence[str], start: str) -> AsyncIt
             await client.position(partition)  # settled, so that "from now on" means from here
         yield client
     finally:
-        await client.stop()
+        await stop_reader(client)
 
 
 async def read_all(bootstrap: str, topics: Sequence[str], *, within_s: float = 60.0) -> list[Record]:
@@ -68,6 +70,17 @@ async def read_all(bootstrap: str, topics: Sequence[str], *, within_s: float = 6
             late = {str(p): (await client.position(p), end) for p, end in ends.items()}
             raise Transient(f"topics not read within {within_s:.0f} s: {late}") from None
     return found
+
+
+async def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
+    """How far a consumer group has come in a topic: by partition, the offset that it reads next."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    return {place.partition: int(at.offset) for place, at in offsets.items() if place.topic == topic}
 
 
 def record_of(item: Any) -> Record:

@@ -1,11 +1,7 @@
 from collections import Counter
 
-import pytest
-
-from deploy.chaos.__main__ import settings
-from deploy.chaos.matrix import Victim, disorder, matrix
+from deploy.chaos.matrix import Stored, Victim, disorder, matrix, stored
 from deploy.demo.judge import Visible
-from shared.errors import Permanent
 
 
 def visible(n, device="d", lane="live"):
@@ -27,12 +23,14 @@ def test_order_is_judged_by_device_and_lane():
     assert disorder([visible(None), visible(1), visible(None)]) == 0
 
 
-def test_settings_have_defaults_and_say_what_there_is():
-    times, _, victims = settings({})
-    assert times == 10
-    assert victims == list(Victim)
-    assert settings({"TIMES": "1", "SEED": "5", "VICTIMS": "agent,kafka"}) == (1, 5, [Victim.AGENT, Victim.KAFKA])
-    with pytest.raises(Permanent, match="normalizer"):
-        settings({"VICTIMS": "moon"})
-    with pytest.raises(Permanent):
-        settings({"TIMES": "0"})
+def test_each_service_and_server_has_its_turn():
+    from control_plane.supervisor import SERVICES
+
+    assert set(SERVICES) <= {victim.value for victim in Victim}
+
+
+def test_the_table_holds_each_reading_once_or_it_is_said_how_not():
+    seen = [visible(1), visible(2), visible(None, "gw")]
+    assert stored({("d", 1): 1, ("d", 2): 1}, seen).agrees
+    assert stored({("d", 1): 3, ("d", 9): 1}, seen) == Stored(missing=1, again=2, unknown=1)
+    assert not stored({}, seen).agrees

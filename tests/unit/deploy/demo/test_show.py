@@ -3,7 +3,7 @@ import json
 from deploy.demo.judge import Count
 from deploy.demo.show import Progress, last_line, table
 
-COUNT = Count(6_000, 6_010, 80, 0, 0, 24, 22, 3, 61.4, 1_250.0, None)
+COUNT = Count(6_000, 6_010, 80, 0, 0, 1, 2, 12, 24, 22, 3, 61.4, 1_250.0, None)
 
 
 def test_the_last_line_is_one_object_with_every_figure():
@@ -19,7 +19,7 @@ def test_the_last_line_is_one_object_with_every_figure():
 
 def test_the_table_has_a_line_for_each_figure():
     shown = table(COUNT).splitlines()
-    assert len(shown) == 11
+    assert len(shown) == 14
     assert any("6,010" in line for line in shown)
     assert shown[-1].split()[1] == "-"
 
