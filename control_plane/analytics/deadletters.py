@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from control_plane.analytics import dead_letter
 from control_plane.analytics.records import EventType, RejectedRecord, decode, text_ms
+from control_plane.db.kafka_reader import stop_reader
 from shared import envelope
 from shared.errors import Transient
 from shared.limits import KAFKA_MESSAGE_BYTES
@@ -163,7 +164,7 @@ async def _consumer(bootstrap: str) -> AsyncIterator[Any]:
     except (KafkaError, OSError) as error:
         raise _away(error, bootstrap) from error
     finally:
-        await consumer.stop()
+        await stop_reader(consumer)
 
 
 async def _partitions(consumer: Any) -> list[TopicPartition]:

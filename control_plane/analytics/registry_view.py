@@ -25,6 +25,7 @@ from control_plane.analytics.normalizer_events import (
     RegistryRecordUnreadable,
 )
 from control_plane.db import connect
+from control_plane.db.kafka_reader import stop_reader
 from shared.backoff import Backoff
 from shared.device import DeviceView, decode_view
 from shared.errors import HubError, Transient
@@ -199,7 +200,7 @@ class RegistryView:
                 if found:
                     REGISTRY_DEVICES.set(len(self._views))
         finally:
-            await consumer.stop()
+            await stop_reader(consumer)
 
     async def _partitions(self, consumer: Any) -> set[int]:
         # Without a group nothing makes the client learn of a topic; to ask for one of its partitions does.

@@ -41,6 +41,7 @@ from control_plane.analytics.sink_events import (
 )
 from control_plane.analytics.sink_rows import Row, Table
 from control_plane.analytics.sink_store import Batch, NoPartition, SinkStore
+from control_plane.db.kafka_reader import stop_reader
 from shared.backoff import Backoff
 from shared.errors import Permanent, Rejected, Transient
 from shared.limits import MIB
@@ -171,7 +172,7 @@ class Sink:
         finally:
             self._joined = False
             self.lose([*self._next, *self._unplaced])
-            await consumer.stop()
+            await stop_reader(consumer)
 
     def _consumer(self) -> Any:
         settings = self._settings

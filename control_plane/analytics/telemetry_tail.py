@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from control_plane.analytics.records import EventType, NormalizedReading, decode_reading
+from control_plane.db.kafka_reader import stop_reader
 from shared.errors import Permanent, Transient
 from shared.topics import Kafka
 
@@ -53,7 +54,7 @@ async def tail(bootstrap: str, options: TailOptions, say: Callable[[NormalizedRe
             await _begin(consumer, options)
             await _follow(consumer, options, say, stopping)
         finally:
-            await consumer.stop()
+            await stop_reader(consumer)
     except KafkaError as error:
         if error.retriable or isinstance(error, ConnectionError) or "Connection" in type(error).__name__:
             raise Transient("Kafka does not answer", hint="is the server of HUB_KAFKA_BOOTSTRAP up?") from error

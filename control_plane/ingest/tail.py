@@ -1,19 +1,21 @@
 """What `raw` already has: read from its end, at adoption of the slot and after a failed producer.
 
-Promises: of each partition at least `minimum` records (if it has them) and all since `back_ms` before its last one,
-but no more than `limit`; oldest first. The broker can deliver again what it had unacknowledged (Receive Maximum)
-and what was acknowledged since it last saved its store (its autosave interval).
+Promises: of each partition at least `minimum` records (if it has them) and all since `back_ms` before the last one of
+all, oldest first; where that is more than `limit`, the newest of all partitions together, and how many were left out.
+The broker can deliver again what it had unacknowledged (Receive Maximum) and what was acknowledged since it last
+saved its store (its autosave interval).
 Leaves what an identity is to `raw_record`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from control_plane.db.kafka_reader import stop_reader
 from control_plane.ingest.raw_record import recorded_identity
 from shared.errors import Transient
 from shared.topics import Kafka
@@ -23,13 +25,19 @@ _METADATA_S = 15.0
 _POLL_MS = 1_000
 _MAX_EMPTY_POLLS = 30
 
+Offsets = Mapping[TopicPartition, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The end of all partitions. `ends[partition]` is the offset of the next record; identities oldest first."""
+    """The end of all partitions. `ends[partition]` is the offset of the next record; identities oldest first.
+
+    `truncated`: records that should be known and are not, because they are more than `limit`.
+    """
 
     ends: tuple[int, ...]
     identities: list[bytes]
+    truncated: int = 0
 
 
 async def read_tail(bootstrap: str, *, minimum: int, back_ms: int, limit: int) -> Tail:
@@ -38,20 +46,49 @@ async def read_tail(bootstrap: str, *, minimum: int, back_ms: int, limit: int) -
         partitions = await _partitions(consumer)
         ends = await consumer.end_offsets(partitions)
         begins = await consumer.beginning_offsets(partitions)
+        newest = {part: max(begins[part], ends[part] - min(minimum, limit)) for part in partitions}
         stamped: list[tuple[int, bytes]] = []
         for partition in partitions:
-            begin, end = begins[partition], ends[partition]
-            begin = max(begin, end - limit // len(partitions))
-            start = max(begin, end - minimum)
-            newest = await _read(consumer, partition, start, end)
-            if newest and start > begin:
-                since = max(ms for ms, _ in newest) - back_ms
-                earlier = (await consumer.offsets_for_times({partition: max(0, since)}))[partition]
-                if earlier is not None and earlier.offset < start:
-                    stamped += await _read(consumer, partition, max(begin, earlier.offset), start)
-            stamped += newest
+            stamped += await _read(consumer, partition, newest[partition], ends[partition])
+        truncated = 0
+        if stamped:
+            last_ms = max(ms for ms, _ in stamped)
+            wanted = await _since(consumer, newest, last_ms - back_ms)
+            starts = await _within(consumer, wanted, newest, (last_ms - back_ms, last_ms), limit - len(stamped))
+            truncated = sum(starts[part] - wanted[part] for part in partitions)
+            for partition in partitions:
+                stamped += await _read(consumer, partition, starts[partition], newest[partition])
         stamped.sort(key=lambda pair: pair[0])
-        return Tail(tuple(ends[partition] for partition in partitions), [identity for _, identity in stamped])
+        truncated += max(0, len(stamped) - limit)
+        kept = [identity for _, identity in stamped[-limit:]]
+        return Tail(tuple(ends[partition] for partition in partitions), kept, truncated)
+
+
+async def _since(consumer: AIOKafkaConsumer, before: Offsets, ms: int) -> Offsets:
+    """Of each partition the first record at or after `ms`, if it comes before `before`; else that."""
+    found = await consumer.offsets_for_times(dict.fromkeys(before, max(0, ms)))
+    return {part: min(found[part].offset, end) if found[part] else end for part, end in before.items()}
+
+
+async def _within(
+    consumer: AIOKafkaConsumer, starts: Offsets, ends: Offsets, between_ms: tuple[int, int], room: int
+) -> Offsets:
+    """The earliest starts, at one time in all partitions, from which at most `room` records remain."""
+
+    def fits(found: Offsets) -> bool:
+        return sum(ends[part] - found[part] for part in ends) <= room
+
+    if fits(starts):
+        return starts
+    (early_ms, late_ms), latest = between_ms, ends
+    while late_ms - early_ms > 1:
+        middle_ms = (early_ms + late_ms) // 2
+        tried = await _since(consumer, ends, middle_ms)
+        if fits(tried):
+            late_ms, latest = middle_ms, tried
+        else:
+            early_ms = middle_ms
+    return latest
 
 
 async def read_since(bootstrap: str, partition: int, offset: int) -> tuple[int, set[bytes]]:
@@ -81,7 +118,7 @@ async def _consumer(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
     except KafkaError as error:
         raise Transient(f"the tail of {Kafka.RAW} cannot be read: {error!r}") from error
     finally:
-        await consumer.stop()
+        await stop_reader(consumer)
 
 
 async def _partitions(consumer: AIOKafkaConsumer) -> list[TopicPartition]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaConsumer
 
+from control_plane.db.kafka_reader import stop_reader
 from deploy.bench.mqtt_load import Client, MakeMessage, Outcome, batches, publish, single
 from deploy.bench.rig import Rig, cpu_s
 from shared.errors import Permanent, Transient
@@ -82,5 +83,5 @@ async def end_of(bootstrap: str, topic: Kafka) -> int:
     try:
         ends = await client.end_offsets(list(client.assignment()))
     finally:
-        await client.stop()
+        await stop_reader(client)
     return sum(ends.values())

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from control_plane.analytics.records import AnalyticsRecord, EventType, NormalizedReading, Quality, encode
+from control_plane.db.kafka_reader import stop_reader
 from control_plane.db.setup import SetupConfig, set_up
 from shared.batch import ClockQuality, Lane
 from shared.config import load
@@ -112,4 +113,4 @@ async def read_topic(bootstrap: str, topic: Kafka) -> list[Seen]:
                     )
         return seen
     finally:
-        await consumer.stop()
+        await stop_reader(consumer)

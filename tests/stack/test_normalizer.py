@@ -18,6 +18,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from control_plane.analytics.records import EventType, Flag
+from control_plane.db.kafka_reader import stop_reader
 from control_plane.db.setup import SetupConfig, set_up
 from deploy.stack import Stack
 from shared import limits
@@ -106,7 +107,7 @@ class Topics:
         try:
             return await consumer.end_offsets(partitions)
         finally:
-            await consumer.stop()
+            await stop_reader(consumer)
 
     async def read(self, topic, senders, enough, *, wait_s=60.0, seen_at=None):
         """What stands in `topic` since the start under keys of `senders`, once `enough(found)`."""
@@ -128,7 +129,7 @@ class Topics:
                                 seen_at.append(now)
             return found
         finally:
-            await consumer.stop()
+            await stop_reader(consumer)
 
 
 class record_as_output:  # noqa: N801 - stands for a job's Output

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from control_plane.db.kafka import Wanted, ensure_topics, wanted
+from control_plane.db.kafka_reader import stop_reader
 from control_plane.ingest.config import broker_password
 from control_plane.registry.dynsec import SALT_BYTES, BrokerClient, hash_secret
 from deploy.bench.mqtt_load import Client
@@ -125,7 +127,7 @@ class World:
         try:
             yield consumer
         finally:
-            await consumer.stop()
+            await stop_reader(consumer)
 
 
 @pytest.fixture
@@ -183,6 +185,37 @@ def ingest(world: World, tmp_path: Path) -> Iterator[HubProcess]:
     with world.ingest(tmp_path / "first") as process:
         asyncio.run(ready(process))
         yield process
+
+
+@asynccontextmanager
+async def own_times(bootstrap: str, **settings: str):
+    """`raw` bears the times that producers write, not Kafka's own, while this lasts. `settings`: beside that."""
+    ours = {topic.name: topic for topic in wanted(4, 1, 1, 7, 30)}[Kafka.RAW.value]
+    given = {name.replace("_", "."): value for name, value in settings.items()}
+    changed = Wanted(ours.name, ours.partitions, 1, {"message.timestamp.type": "CreateTime"} | given)
+    await ensure_topics(bootstrap, [changed])
+    await _until_stamped(bootstrap, by_kafka=False)
+    try:
+        yield
+    finally:
+        await ensure_topics(bootstrap, [ours])
+        await _until_stamped(bootstrap, by_kafka=True)
+
+
+async def _until_stamped(bootstrap: str, *, by_kafka: bool) -> None:
+    """A setting holds a moment after Kafka took it: until each partition has shown that it does."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        for partition in range(4):
+
+            async def stamped(partition: int = partition) -> bool:
+                written = await producer.send_and_wait(Kafka.RAW.value, b"", b"probe", partition)
+                return (written.timestamp_type == 1) is by_kafka
+
+            await until(stamped, "the setting holds")
+    finally:
+        await producer.stop()
 
 
 async def ready(process: HubProcess) -> None:

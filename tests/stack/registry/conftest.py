@@ -23,6 +23,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from control_plane.db.connect import pool
+from control_plane.db.kafka_reader import stop_reader
 from control_plane.db.setup import SetupConfig, set_up
 from control_plane.registry.broker import Broker, service_secret
 from control_plane.registry.reconciler import Reconciler
@@ -183,7 +184,7 @@ async def read_records(bootstrap: str, topic: Kafka, key: str) -> list[Any]:
             found += [record for part in batch.values() for record in part if record.key == key.encode()]
         return found
     finally:
-        await consumer.stop()
+        await stop_reader(consumer)
 
 
 @dataclass
