@@ -2,6 +2,10 @@
 
 A raised partition count would send a device's later records to another partition than its earlier ones, so a
 difference is reported and left alone. Settings that an operator added to a topic stay.
+
+No time of a record is refused (Kafka's default refuses what is an hour ahead): a clock that is wrong costs a record
+its true time, never the record. `raw` bears Kafka's own time, so that its retention does not hang on ingest's clock
+either; when a message was received is in its header.
 """
 
 from collections.abc import Mapping
@@ -19,6 +23,7 @@ from shared.topics import COMPACTED, Kafka
 _DAY_MS = 86_400_000
 _DYNAMIC = 1  # DescribeConfigs: the source of a setting made on the topic itself
 _TIMEOUT_MS = 10_000
+_ANY_TIME_MS = str(2**63 - 1)
 _FLOW = frozenset({Kafka.RAW, Kafka.NORMALIZED})
 """Every reading passes these; the others hold what is rare."""
 
@@ -46,7 +51,13 @@ def wanted(partitions: int, replication: int, min_isr: int, flow_days: int, even
     """All of our topics. `flow_days`: how long raw and normalized are kept; `event_days`: the others."""
     found = []
     for topic in Kafka:
-        settings = {"max.message.bytes": str(KAFKA_MESSAGE_BYTES), "min.insync.replicas": str(min_isr)}
+        settings = {
+            "max.message.bytes": str(KAFKA_MESSAGE_BYTES),
+            "min.insync.replicas": str(min_isr),
+            "message.timestamp.before.max.ms": _ANY_TIME_MS,
+            "message.timestamp.after.max.ms": _ANY_TIME_MS,
+            "message.timestamp.type": "LogAppendTime" if topic is Kafka.RAW else "CreateTime",
+        }
         if topic in COMPACTED:
             settings |= {
                 "cleanup.policy": "compact",

@@ -45,6 +45,7 @@ LEASE_HELD = Gauge("telemetry_ingest_lease_held", "1 while this process holds it
 SESSIONS_LOST = Counter("telemetry_ingest_sessions_lost", "Connects at which the broker had no session of ours")
 RECONNECTS = Counter("telemetry_ingest_disconnects", "Connections to the broker that ended")
 PRODUCERS_RETIRED = Counter("telemetry_ingest_producers_retired", "Kafka producers that failed and were replaced")
+TAIL_TRUNCATED = Gauge("telemetry_ingest_tail_truncated", "Records of raw that the last reading of its tail left out")
 BROKER_DROPPED = Gauge("telemetry_broker_dropped_messages", "$SYS/broker/publish/messages/dropped, as last seen")
 
 
@@ -112,10 +113,16 @@ class DatabaseBack(Event):
 
 @dataclass(frozen=True, slots=True)
 class TailRead(Event):
-    """What `raw` already has, so that a repeat is known."""
+    """What `raw` already has, so that a repeat is known. `truncated`: records that could be delivered again and were
+    left out, because no more can be remembered (HUB_INGEST_REMEMBER); the normaliser drops their repeats.
+    """
 
     identities: int
+    truncated: int
     seconds: float
+
+    def measure(self) -> None:
+        TAIL_TRUNCATED.set(self.truncated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +231,17 @@ class RecordRefused(Event):
 
     def measure(self) -> None:
         CUT_FOR_REFUSAL.inc()
+
+
+@dataclass(frozen=True, slots=True)
+class TimestampRefused(Event):
+    """Kafka refused a record's time: the two clocks are apart. From now on records go without one.
+
+    `hub migrate` sets the topic so that this does not happen; look at the clocks all the same.
+    """
+
+    LEVEL: ClassVar[int] = logging.ERROR
+    received_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Messages into `raw`: one worker per partition, one batch in flight, acks=all, idempotent.
 
 Promises: a message is reported as confirmed only after Kafka has it; within a partition messages are written in the
-order in which they waited; none is given up. Kafka away is waited out. A producer that failed for good is replaced,
-and since the outcome of its last batch is unknown, the topic is read before that batch is sent again.
+order in which they waited; none is given up, and only one that is too large is cut. Kafka away is waited out. A
+producer that failed for good is replaced, and since the outcome of its last batch is unknown, the topic is read
+before that batch is sent again.
 
 With one batch in flight a Kafka batch is written wholly or not at all, and nothing overtakes it: this, not the
 idempotence alone, keeps the order through every failure.
@@ -37,7 +38,8 @@ _RETRY_MS = 100
 _SILENCE_S = 2.0  # a batch unconfirmed for so long is news
 _CLOSE_S = 5.0
 _RETRY = Backoff(first_s=0.1, cap_s=5.0)
-_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTimestampError)
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+_NO_TIMESTAMP = -1  # of Kafka's record format: a record without a time, which no topic refuses
 
 
 class _NotSentError(Exception):
@@ -87,6 +89,8 @@ class RawWriter:
         self._wake = [asyncio.Event() for _ in ends]
         self._woken: set[int] = set()
         self._away_since: float | None = None
+        self._stamped = True
+        """Whether records bear their time of receipt; not once Kafka refused one, until this process ends."""
 
     @property
     def reachable(self) -> bool:
@@ -142,12 +146,8 @@ class RawWriter:
 
     def _append(self, builder: BatchBuilder, arrival: Arrival) -> bool:
         headers = arrival.headers(self._traceparent(arrival))
-        return (
-            builder.append(
-                timestamp=arrival.received.ms, key=arrival.origin.key, value=arrival.value, headers=headers
-            )
-            is not None
-        )
+        ms = arrival.received.ms if self._stamped else _NO_TIMESTAMP
+        return builder.append(timestamp=ms, key=arrival.origin.key, value=arrival.value, headers=headers) is not None
 
     def _traceparent(self, arrival: Arrival) -> str | None:
         if not self._tracing.enabled:
@@ -166,7 +166,13 @@ class RawWriter:
             started_ns = time.time_ns()
             try:
                 offset = await self._send(partition, live, builder)
-            except _REFUSALS as error:
+            except InvalidTimestampError as error:
+                # Kafka's clock and ours are apart, on a topic that `hub migrate` did not make. The time of receipt is
+                # in a header of its own, so nothing is lost with Kafka's.
+                await self._retire(live, error)
+                self._stamped = False
+                events.TimestampRefused(taken[0].received.ms).emit()
+            except _TOO_LARGE as error:
                 await self._retire(live, error)
                 if len(taken) > 1:
                     for arrival in taken:

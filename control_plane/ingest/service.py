@@ -123,7 +123,8 @@ class Ingest:
                 await _either(stopping.wait(), asyncio.sleep(delay))
                 attempt += 1
             else:
-                events.TailRead(len(tail.identities), round(time.monotonic() - started, 2)).emit()
+                seconds = round(time.monotonic() - started, 2)
+                events.TailRead(len(tail.identities), tail.truncated, seconds).emit()
                 return tail
         return None
 

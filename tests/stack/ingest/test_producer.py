@@ -10,7 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import OutOfOrderSequenceNumber
 
-from control_plane.ingest.events import ACK_LATENCY
+from control_plane.ingest.events import ACK_LATENCY, CUT_FOR_REFUSAL
 from control_plane.ingest.flow import Flow
 from control_plane.ingest.packets import Message
 from control_plane.ingest.partition import partition_of
@@ -22,6 +22,7 @@ from shared.errors import Transient
 from shared.topics import Kafka
 from shared.tracing import NoTracing
 from tests.stack.hub_process import until
+from tests.stack.ingest.conftest import own_times
 
 pytestmark = pytest.mark.stack
 
@@ -46,13 +47,13 @@ class Writing:
         self.flow.confirmed(arrivals)
         self.confirmed += [arrival.value for arrival in arrivals]
 
-    def put(self, *values, client=0):
+    def put(self, *values, client=0, ahead_ms=0):
         device = self.world.broker.devices[client]
         messages = []
         for value in values:
             self._packet_id += 1
             messages.append(Message(self._packet_id, device.topic.encode(), value))
-        self.writer.wake(self.flow.received(1, messages, stamp(SystemClock().wall_ms())).partitions)
+        self.writer.wake(self.flow.received(1, messages, stamp(SystemClock().wall_ms() + ahead_ms)).partitions)
 
     async def have(self, *values):
         await until(lambda: len(self.confirmed) >= len(values), f"{len(values)} confirmed")
@@ -137,6 +138,38 @@ async def test_a_batch_that_kafka_never_had_is_sent_by_the_fresh_producer(world)
         await made.have(b"first", b"second")
         assert made.live is not live
     assert await values(world) == [b"first", b"second"]
+
+
+DAY_MS = 86_400_000
+
+
+@pytest.mark.parametrize("ahead_ms", [2 * DAY_MS, 27_000 * DAY_MS, -20_000 * DAY_MS])
+async def test_a_clock_that_is_wrong_costs_no_message(world, ahead_ms):
+    """Two days and some decades ahead, and back in 1971: whole in `raw`, with the time of receipt as it was told."""
+    async with writing(world) as made:
+        made.put(b"whole", ahead_ms=ahead_ms)
+        await made.have(b"whole")
+    (record,) = await world.raw()
+    assert record.value == b"whole"
+    assert "cut_length" not in record.headers
+    assert abs(int(record.headers["received_ms"]) - SystemClock().wall_ms() - ahead_ms) < 60_000
+
+
+async def test_a_time_that_kafka_refuses_is_left_out_and_nothing_is_cut(world):
+    """A topic with Kafka's own defaults, as somebody else may have made it."""
+    async with (
+        own_times(world.env["HUB_KAFKA_BOOTSTRAP"], message_timestamp_after_max_ms="3600000"),
+        writing(world) as made,
+    ):
+        made.put(b"1", b"2", ahead_ms=2 * DAY_MS)
+        await made.have(b"1", b"2")
+        made.put(b"3", ahead_ms=2 * DAY_MS)
+        await made.have(b"1", b"2", b"3")
+        assert not made.writer._stamped
+    found = await world.raw()
+    assert [record.value for record in found] == [b"1", b"2", b"3"]
+    assert not any("cut_length" in record.headers for record in found)
+    assert CUT_FOR_REFUSAL._value.get() == 0
 
 
 async def test_nothing_is_written_while_this_process_may_not(world):

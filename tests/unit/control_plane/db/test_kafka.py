@@ -26,6 +26,18 @@ def test_only_the_registry_is_compacted() -> None:
     assert "retention.ms" not in TOPICS[Kafka.REGISTRY].settings
 
 
+def test_no_time_of_a_record_is_refused() -> None:
+    """Kafka's default refuses what is an hour ahead of its clock, and a refused record would be cut."""
+    for name in ("message.timestamp.before.max.ms", "message.timestamp.after.max.ms"):
+        assert {topic.settings[name] for topic in TOPICS.values()} == {"9223372036854775807"}
+
+
+def test_what_is_kept_of_raw_hangs_on_kafka_s_clock_alone() -> None:
+    kinds = {name: topic.settings["message.timestamp.type"] for name, topic in TOPICS.items()}
+    assert kinds.pop(Kafka.RAW.value) == "LogAppendTime"
+    assert set(kinds.values()) == {"CreateTime"}
+
+
 def test_retention() -> None:
     day = 86_400_000
     assert TOPICS[Kafka.RAW].settings["retention.ms"] == str(7 * day)
