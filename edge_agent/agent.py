@@ -24,7 +24,7 @@ from edge_agent.running import Claim, Running
 from edge_agent.skew import SkewBook
 from edge_agent.uplink_state import Limits
 from shared import limits
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.errors import Permanent
 from shared.events import configure_logging
 from shared.health import Health
@@ -37,12 +37,12 @@ from shared.tracing import Tracing, open_tracing
 class Agent:
     """Every part of one gateway's agent, built and not yet started."""
 
-    def __init__(self, config: AgentConfig, tracing: Tracing) -> None:
+    def __init__(self, config: AgentConfig, tracing: Tracing, clock: Clock | None = None) -> None:
         """Opens the outbox and the models. Raises HubError where the agent cannot work at all."""
         self._config = config
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         key_id, secret = read_key(config.key_file)
-        self.writer = OutboxWriter(_outbox_settings(config), self._clock, tracing)
+        self.writer = OutboxWriter(_outbox_settings(config), self._clock)
         self.writer.start()
         skew = SkewBook()
         learning_from = None
@@ -50,7 +50,7 @@ class Agent:
         if config.scoring:
             scorer, learning_from = open_scorer(config.models_path, config.model, config.max_channels)
         pipeline = Pipeline(skew, scorer, unscored=config.unscored, alarm_statuses=config.alarm_statuses)
-        self.clock_watch = ClockWatch(self._clock, skew, _not_corrected)
+        self.clock_watch = ClockWatch(self._clock, skew, self.writer.correct_clock)
         self.intake = Intake(
             Options(
                 config.local_mqtt_url,
@@ -159,7 +159,3 @@ def _health(config: AgentConfig, agent: Agent) -> Health:
             f"health cannot be served on {config.health_host}:{config.health_port}: {error.strerror}",
             hint="set AGENT_HEALTH_PORT to a free one (0 takes any)",
         ) from error
-
-
-def _not_corrected(boot_id: str, zero_ms: int) -> None:
-    del boot_id, zero_ms

@@ -7,11 +7,11 @@ rows whose time of acceptance is not known.
 Leaves when there is too little space to the writer.
 """
 
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_agent.correction import corrected
-from edge_agent.dispatch import Dispatcher
+from edge_agent.correction import Fix, corrected
+from edge_agent.dispatch import Dispatcher, Submission
 from edge_agent.outbox import Outbox
 from edge_agent.outbox_room import Room
 from edge_agent.outbox_settings import Settings
@@ -20,6 +20,7 @@ from edge_agent.thinning import WINDOWS_MS, thin
 from edge_agent.uplink_demand import on_disk
 from edge_agent.uplink_events import ClockCorrected, OutboxThinned, RowsExpired
 from edge_agent.uplink_state import Expired, Span, Thinned
+from shared.batch import ClockQuality
 from shared.clock import Clock
 from shared.limits import MIB
 
@@ -29,15 +30,13 @@ _THIN_CHUNKS = 8  # a commit
 _REST_S = 60.0  # after all windows were tried on all of it
 _UNUSED_BYTES = 4 * MIB  # more than a commit takes
 _EXPIRE_EVERY_S = 60.0
-_CORRECTIONS_WAITING = 16
 
 
 @dataclass(slots=True)
 class _Correction:
-    boot_id: str
-    zero_ms: int
-    place: int
+    fix: Fix
     last: int
+    place: int = 0  # everything up to here is mended
     rows: int = 0
 
 
@@ -53,21 +52,29 @@ class Chores:
         self._place = 0  # thinned up to here in this pass
         self._window = 0
         self._rest_until = 0.0
-        self._corrections: deque[_Correction] = deque(maxlen=_CORRECTIONS_WAITING)
+        self._fix: Fix | None = None
+        self._correction: _Correction | None = None
         self._next_expiry = 0.0
 
-    def correct(self, boot_id: str, zero_ms: int) -> None:
-        """Mend the stamps of this boot's rows that wait now; `zero_ms`: epoch ms at which the boot began."""
-        self._corrections.append(_Correction(boot_id, zero_ms, 0, self._dispatcher.state.tail))
+    def correct(self, fix: Fix) -> None:
+        """Mend the stamps of what waits now; a fix that is not yet through is superseded."""
+        self._fix = fix
+        self._correction = _Correction(fix, self._dispatcher.state.tail)
+
+    def mended(self, submissions: Sequence[Submission]) -> Sequence[Submission]:
+        """What is to be stored, with the stamps mended that were made before the clock was set and come only now."""
+        fix = self._fix
+        if fix is None or not any(row.clock is ClockQuality.UNSYNCED for one in submissions for row in one.rows):
+            return submissions
+        return [Submission([corrected(row, fix) or row for row in one.rows], one.identities) for one in submissions]
 
     def step(self, now_s: float) -> bool:
         """Do a chunk of what is due; True if more is."""
         more = False
-        if self._corrections:
-            more = self._correct_chunk(self._corrections[0])
+        if self._correction is not None:
+            more = self._correct_chunk(self._correction)
             if not more:
-                self._corrections.popleft()
-                more = bool(self._corrections)
+                self._correction = None
         if self._settings.expire_after_s and now_s >= self._next_expiry and self._clock.synced():
             expired = self._expire()
             self._next_expiry = now_s if expired else now_s + _EXPIRE_EVERY_S
@@ -133,18 +140,17 @@ class Chores:
             if correction.rows:
                 ClockCorrected(correction.rows).emit()
             return False
-        rows = self._outbox.rows((span[0], min(span[1], correction.last)), _CHUNK)
-        correction.place = rows[-1].seq if len(rows) == _CHUNK else span[1]
+        end = min(span[1], correction.last, span[0] + _CHUNK - 1)
         mended = []
-        for row in rows:
-            if row.boot_id == correction.boot_id:
-                better = corrected(row, correction.zero_ms)
-                if better is not None:
-                    mended.append((row.seq, better))
+        for row in self._outbox.unsynced((span[0], end), correction.fix.boot_id):
+            better = corrected(row.row(), correction.fix)
+            if better is not None:
+                mended.append((row.seq, better))
         if mended:
             with self._outbox.transaction():
                 self._outbox.replace_rows([seq for seq, _ in mended], mended)
             correction.rows += len(mended)
+        correction.place = end  # not before the commit: a chunk that failed is done again
         return True
 
     def _expire(self) -> bool:

@@ -1,14 +1,15 @@
 """Watches the gateway's own wall clock: is it synchronised, was it set, what follows for rows and device offsets.
 
 Promises: `quality` is at most a second old; a step of the wall clock moves every device's offset by as much; when the
-clock becomes synchronised, `correct` is called once with the boot and with what wall time is at boot, so that rows
-stamped before, in this boot and in no batch yet, can be mended. A clock found synchronised at the start needs no
-mending. Steps are seen as wall minus boot time, which no setting of the clock leaves unchanged.
+clock becomes synchronised, or is found so at the start, `correct` is called once with the boot and with what wall
+time is at boot, so that rows stamped before in this boot, by this process or an earlier one, and in no batch yet can
+be mended. Steps are seen as wall minus boot time, which no setting of the clock leaves unchanged.
 """
 
 import asyncio
 from collections.abc import Callable
 
+from edge_agent.correction import Fix
 from edge_agent.events import ClockStepped, ClockSynced, ClockUnsynced, DeviceClocks
 from edge_agent.skew import SkewBook
 from shared.batch import ClockQuality
@@ -20,8 +21,8 @@ STEP_MS = 1_000
 
 REPORT_EVERY = 10
 
-Correct = Callable[[str, int], None]
-"""(boot id, epoch ms of the boot's zero): the true wall time of a row is that plus its `boot_ms`."""
+Correct = Callable[[Fix], None]
+"""Takes what mends the rows stamped unsynced until now."""
 
 
 class ClockWatch:
@@ -34,6 +35,8 @@ class ClockWatch:
         self._zero_ms = clock.wall_ms() - clock.boot_ms()
         self._synced = clock.synced()
         self._jumps = self._resets = 0
+        if self._synced:
+            self._mend()
         (ClockSynced() if self._synced else ClockUnsynced()).emit()
 
     @property
@@ -68,10 +71,13 @@ class ClockWatch:
             return
         self._synced = synced
         if synced:
-            self._correct(self._clock.boot_id(), zero_ms)
+            self._mend()
             ClockSynced().emit()
         else:
             ClockUnsynced().emit()
+
+    def _mend(self) -> None:
+        self._correct(Fix(self._clock.boot_id(), self._zero_ms, self._clock.boot_ms()))
 
     def _report(self) -> None:
         skew = self._skew

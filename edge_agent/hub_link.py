@@ -11,6 +11,7 @@ Leaves the outbox to `edge_agent.outbox_writer`, what to send to the core.
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -27,7 +28,7 @@ from shared.backoff import Backoff
 from shared.batch import CONTENT_TYPE, Hint, decode_ack, encode_header
 from shared.clock import Clock
 from shared.config import Secret
-from shared.errors import HubError, Permanent, Rejected, Transient
+from shared.errors import HubError, Rejected, Transient
 from shared.ids import DeviceId, Epoch, is_epoch
 from shared.topics import Channel
 
@@ -51,14 +52,6 @@ class LinkSettings:
     first_delay_s: float = 5.0
     stable_s: float = 60.0
     reconnect: Backoff = RECONNECT
-
-
-def credentials(line: str) -> tuple[str, Secret]:
-    """User name and password of a key file's line `<key id>.<secret>`. Raises Permanent; the line is not shown."""
-    key_id, dot, secret = line.partition(".")
-    if not dot or not key_id or not secret:
-        raise Permanent("the key file does not hold <key id>.<secret>", hint="enrol again, or copy the key as shown")
-    return key_id, Secret(secret)
 
 
 class Writer(Protocol):
@@ -134,7 +127,8 @@ class HubLink:
             loop = asyncio.get_running_loop()
 
             def deliver(batches: list[Outgoing] | None) -> None:
-                loop.call_soon_threadsafe(outgoing.put_nowait, batches)
+                with suppress(RuntimeError):  # the loop has ended: the next start sends it again
+                    loop.call_soon_threadsafe(outgoing.put_nowait, batches)
 
             self._writer.connected(deliver)
             self.connected, self.trouble = True, None

@@ -65,7 +65,7 @@ def sqlite_errors() -> Iterator[None]:
 
 
 def prepare(path: Path) -> None:
-    """Bring the file to the present schema in a child process, if it is not there yet. Raises Permanent."""
+    """Bring the file to the present schema in a child process, if it is not there. Raises Permanent or Transient."""
     if path.exists() and _version(path) == VERSION:
         return
     command = [sys.executable, "-m", "edge_agent.outbox_schema", str(path)]
@@ -75,6 +75,8 @@ def prepare(path: Path) -> None:
         detail = error.stderr.decode(errors="replace").strip().rsplit("\n", 1)[-1]
         if "malformed" in detail or "not a database" in detail:
             raise OutboxDamaged(detail) from error
+        if "is full" in detail or "disk I/O error" in detail:
+            raise Transient(f"the outbox cannot be made: {detail}", hint="free disk space") from error
         raise Permanent(f"the outbox cannot be made: {detail}", hint="check disk space and rights") from error
     except subprocess.TimeoutExpired as error:
         raise Permanent(f"making the outbox took longer than {_MIGRATE_S:.0f} s") from error
@@ -298,15 +300,21 @@ class Outbox:
             return read_meta(self._db, name)
 
     def rows(self, span: Span, most: int) -> list[StoredRow]:
-        """Whole rows of a span, at most `most`, for thinning, correction and inspection."""
+        """Whole rows of a span, at most `most`, for thinning and inspection."""
+        return self._whole("seq BETWEEN ? AND ? ORDER BY seq LIMIT ?", (*span, most))
+
+    def unsynced(self, span: Span, boot_id: str) -> list[StoredRow]:
+        """Whole rows of a span that this boot stamped while its clock was not synchronised."""
+        where = "seq BETWEEN ? AND ? AND rows.clock = ? AND boot_id = ? ORDER BY seq"
+        return self._whole(where, (*span, _QUALITY_INDEX[ClockQuality.UNSYNCED], boot_id))
+
+    def _whole(self, where: str, values: tuple[int | str, ...]) -> list[StoredRow]:
+        columns = "SELECT seq, cls, wall_ms, boot_ms, boot_id, clock, record FROM rows"
+        query = f"{columns} JOIN boots ON boots.id = rows.boot WHERE {where}"
         with sqlite_errors():
             return [
                 StoredRow(seq, CLASSES[cls], wall_ms, boot_ms, boot_id, _QUALITIES[clock], record)
-                for seq, cls, wall_ms, boot_ms, boot_id, clock, record in self._db.execute(
-                    "SELECT seq, cls, wall_ms, boot_ms, boot_id, clock, record FROM rows"
-                    " JOIN boots ON boots.id = rows.boot WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
-                    (*span, most),
-                )
+                for seq, cls, wall_ms, boot_ms, boot_id, clock, record in self._db.execute(query, values)
             ]
 
     def unused_bytes(self) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from edge_agent.chores import Chores
+from edge_agent.correction import Fix
 from edge_agent.dispatch import Dispatcher, Outgoing, Submission
 from edge_agent.ledger import Ledger
 from edge_agent.outbox import Outbox, OutboxDamaged
@@ -36,7 +37,6 @@ from edge_agent.uplink_state import Acked, Connected, Disconnected, Hinted, Key,
 from shared.batch import ClockQuality, Hint
 from shared.clock import Clock
 from shared.errors import Transient
-from shared.tracing import NoTracing, Tracing
 
 __all__ = ["Deliver", "OutboxWriter", "Settings"]
 
@@ -53,10 +53,9 @@ _SHRINK_PAGES = 512
 class OutboxWriter:
     """Start with `start()`, end with `stop()`; both block shortly. All else belongs to one event loop."""
 
-    def __init__(self, settings: Settings, clock: Clock, tracing: Tracing | None = None) -> None:
+    def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._tracing = tracing or NoTracing()
         self._awake = threading.Condition()
         self._pending = Group()
         self._taken = self._pending  # answered by the turn that took it, or when the thread dies
@@ -73,6 +72,7 @@ class OutboxWriter:
         self._dispatcher: Dispatcher
         self._chores: Chores
         self._identities: list[bytes] = []
+        self._fix: Fix | None = None  # the latest: a salvage brings back what was not yet mended
         self._lost = False  # damaged, and not yet salvaged
         self._more = False
         self._again = 0.0  # nothing is written before
@@ -143,9 +143,14 @@ class OutboxWriter:
         """The newest identities that were stored before this start, oldest first (at most 20,000)."""
         return self._identities
 
-    def correct_clock(self, boot_id: str, zero_ms: int) -> None:
-        """The clock was set: mend the stamps of this boot's rows in no batch. `zero_ms`: epoch ms of its zero."""
-        self._tell(lambda: self._chores.correct(boot_id, zero_ms))
+    def correct_clock(self, fix: Fix) -> None:
+        """The clock was set: mend the stamps of rows in no batch, also of those that were stamped and come later."""
+
+        def act() -> None:
+            self._fix = fix
+            self._chores.correct(fix)
+
+        self._tell(act)
 
     def ledger(self) -> Ledger:
         """The ledger now."""
@@ -228,10 +233,10 @@ class OutboxWriter:
         settings = self._settings
         self._outbox, state = open_outbox(settings.path, settings.uplink, now_s=now_s, wall_ms=self._clock.wall_ms())
         self._identities = self._outbox.recent_identities()
-        self._dispatcher = Dispatcher(
-            self._outbox, state, chance=_chance, quality=self._quality, trace=self._tracing.start
-        )
+        self._dispatcher = Dispatcher(self._outbox, state, chance=_chance, quality=self._quality)
         self._chores = Chores(self._outbox, self._dispatcher, self._room, settings, self._clock)
+        if self._fix is not None:
+            self._chores.correct(self._fix)
         self._lost = False
         if self._deliver is not None:  # connected anew before the salvage was done
             self._dispatcher.happened(Connected(now_s, _chance()))
@@ -264,6 +269,8 @@ class OutboxWriter:
         elif not lingering:  # what is to be formed waits for the group's commit
             try:
                 self._work(pending, now_s)
+                pending = Group()  # answered: what fails from here on takes nothing of it back
+                self._more = self._chores.step(now_s) or self._more
             except Transient as error:
                 self._failed(pending, error)
             except OutboxDamaged as damage:
@@ -279,17 +286,30 @@ class OutboxWriter:
             self._outbox.shrink(_SHRINK_PAGES)
             if self.trouble is None:
                 self._room.keep_reserve()
+            elif not pending.submissions:
+                self._try(now_s)
         if pending.submissions and (why := self._chores.lacking(now_s)) is not None:
             self._refuse(pending, Transient(why, hint="free disk space or reconnect to the hub"))
             pending = Group()
-        made = self._dispatcher.cycle(pending.submissions)
-        self._more = self._chores.step(now_s) or made.more
+        made = self._dispatcher.cycle(self._chores.mended(pending.submissions))
+        self._more = made.more
+        if pending.submissions:
+            self._resume()
         self._answer(pending, None)
-        if pending.submissions and self.trouble is not None:
+        self._send(made.outgoing)
+
+    def _try(self, now_s: float) -> None:
+        """Nobody submits anything: find out whether rows would be accepted again, by writing something."""
+        if self._chores.lacking(now_s) is None:
+            with self._outbox.transaction():
+                self._outbox.set_meta("tried", str(self._clock.wall_ms()))
+            self._resume()
+
+    def _resume(self) -> None:
+        if self.trouble is not None:
             self.trouble = None
             OutboxResumed().emit()
             self._dispatcher.thrifty(on=False)
-        self._send(made.outgoing)
 
     def _failed(self, pending: Group, error: Transient) -> None:
         self._more = False
@@ -297,6 +317,8 @@ class OutboxWriter:
         self._refuse(pending, error)
         # Forming and freeing empty a full disk: give them the reserve and the log's space, and little steps.
         self._room.drop_reserve()
+        if self._lost:
+            return  # the salvage found no space: it is tried again, and the file is as it was
         self._dispatcher.thrifty(on=True)
         with suppress(Transient, OutboxDamaged):  # said by the next turn, if it lasts
             self._outbox.checkpoint()

@@ -1,7 +1,8 @@
 """A damaged outbox: what can still be read goes into a new file, the old one is kept aside.
 
-Promises: readable rows, batches, epochs, identities and counters survive; the damaged file is renamed, never
-deleted or emptied; a crash at any moment leaves either the damaged file (and salvage begins again) or the new one.
+Promises: readable rows, batches, epochs, identities and counters survive; the damaged file is renamed, never emptied,
+and kept until three later ones were put aside (each may be as large as the outbox); a crash at any moment leaves
+either the damaged file (and salvage begins again) or the new one.
 A file whose first page is gone is read with that of a new file of the same schema; its own is kept beside it.
 Leaves the decision what to tell the hub to `edge_agent.salvage_plan`.
 """
@@ -45,23 +46,25 @@ class Report:
 def salvage(path: Path, stamp_ms: int) -> Report:
     """Replace the damaged file at `path`. Raises Transient if the disk does not let us; then nothing has changed."""
     fresh = _beside(path, ".salvage")
-    for leftover in (fresh, _beside(fresh, "-wal"), _beside(fresh, "-shm")):
-        leftover.unlink(missing_ok=True)
-    prepare(fresh)
-    if not _opens(path):
-        _lend_first_page(path, fresh)
-    at_most = path.stat().st_size // _ROW_BYTES
-    connect = sqlite3.connect
-    with sqlite_errors(), closing(connect(path)) as old, closing(connect(fresh, isolation_level=None)) as new:
-        new.execute("PRAGMA synchronous = FULL")
-        new.execute("BEGIN")
-        ledger = _copy(old, new, path, at_most)
-        new.execute("COMMIT")
-        new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        rows = sum(counted(new))
+    _discard(fresh)
     kept_as = _beside(path, f".damaged-{stamp_ms}")
-    _beside(path, ".salvaged").write_text(kept_as.name, encoding="utf-8")
-    _sync(path.parent)
+    try:
+        prepare(fresh)
+        if not _opens(path):
+            _lend_first_page(path, fresh)
+        at_most = path.stat().st_size // _ROW_BYTES
+        connect = sqlite3.connect
+        with sqlite_errors(), closing(connect(path)) as old, closing(connect(fresh, isolation_level=None)) as new:
+            new.execute("PRAGMA synchronous = FULL")
+            new.execute("BEGIN")
+            ledger = _copy(old, new, path, at_most)
+            new.execute("COMMIT")
+            new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            rows = sum(counted(new))
+        _say(_beside(path, ".salvaged"), kept_as.name)
+    except BaseException:
+        _discard(fresh)  # it would hold the space that the disk has not
+        raise
     finish(path)
     return Report(kept_as, rows, sum(ledger.damaged), ledger.doubt[1])
 
@@ -92,6 +95,22 @@ def finish(path: Path) -> None:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
+
+
+def _discard(fresh: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        _beside(fresh, suffix).unlink(missing_ok=True)
+
+
+def _say(word: Path, text: str) -> None:
+    """Write the word durably, whole or not at all: with it the new file counts."""
+    draft = _beside(word, ".new")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(word)
+    _sync(word.parent)
 
 
 def _sync(directory: Path) -> None:

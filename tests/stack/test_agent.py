@@ -22,6 +22,7 @@ import pytest
 from deploy.site import Gateway, Identity
 from deploy.stack import LocalBroker
 from edge_agent.mqtt import Connection, Options
+from edge_agent.skew import SkewBook
 from shared.batch import (
     Ack,
     BytesRecord,
@@ -184,17 +185,26 @@ async def test_bad_input_is_kept_as_bytes_and_the_flow_goes_on(gateway: Gateway)
 
 
 async def test_clocks_of_devices_are_estimated_and_never_restamped(gateway: Gateway) -> None:
+    """However slow the machine: each estimate is what its own stamps make of it, and no stamp is made up."""
+    began_ms = time.time_ns() // 1_000_000
+    sent: list[int] = []
     async with device(gateway, "d1") as send:
         for n in range(5):
             now = time.time_ns() // 1_000_000
-            assert await send(reading(n, ts=now - 60_000)) == 0
+            sent.append(max(now - 60_000, sent[-1] + 1 if sent else 0))  # of one millisecond only the first counts
+            assert await send(reading(n, ts=sent[-1])) == 0
         assert await send(reading(5, ts="1970-01-01T00:00:05Z")) == 0
         assert await send(reading(6, ts="2099-01-01T00:00:00Z")) == 0
     await until(lambda: len(numbers(gateway).get("d1", [])) == 7)
     found = [record for record in records(gateway) if isinstance(record, ReadingRecord)]
-    assert found[4].skew_ms is not None
-    assert -61_000 < found[4].skew_ms <= -60_000
-    assert all(abs(record.at_ms - time.time_ns() // 1_000_000) < 60_000 for record in found)
+    assert [record.ts_ms for record in found[:5]] == sent
+    assert all(began_ms <= record.at_ms <= time.time_ns() // 1_000_000 for record in found)
+    book = SkewBook()
+    assert [record.skew_ms for record in found] == [
+        book.observe("d1", record.ts_ms, record.at_ms) for record in found
+    ]
+    assert found[2].skew_ms is not None
+    assert found[2].skew_ms <= -60_000 + len(sent)
     assert [(record.ts_raw, record.skew_ms) for record in found[5:]] == [
         ("1970-01-01T00:00:05Z", None), ("2099-01-01T00:00:00Z", None),
     ]  # fmt: skip

@@ -2,6 +2,7 @@ import pytest
 
 from edge_agent import chores as chores_module
 from edge_agent.chores import Chores
+from edge_agent.correction import Fix
 from edge_agent.dispatch import Dispatcher, Submission
 from edge_agent.outbox import Outbox
 from edge_agent.outbox_room import Room
@@ -9,6 +10,7 @@ from edge_agent.outbox_settings import Settings
 from edge_agent.row import Row, RowClass
 from edge_agent.uplink_state import Acked, Connected, Limits, restore
 from shared.batch import AggregateRecord, ClockQuality, ReadingRecord, decode_record, encode_record
+from shared.errors import Transient
 from shared.ids import Epoch
 from shared.limits import MIB
 from tests.unit.edge_agent.outbox_files import new_file
@@ -50,7 +52,7 @@ class Bench:
         self.chores = Chores(outbox, self.dispatcher, Room(outbox.path, 0, 0), self.settings, self.clock)
 
     def accept(self, rows: list[Row]) -> None:
-        self.dispatcher.cycle([Submission(rows, [])])
+        self.dispatcher.cycle(self.chores.mended([Submission(rows, [])]))
 
     def check(self) -> None:
         """The ledger balances, equals the file, and would do so after a crash."""
@@ -161,8 +163,9 @@ def test_stamps_of_this_boot_are_corrected_in_chunks(outbox, monkeypatch):
     unsynced = [reading(n, clock=ClockQuality.UNSYNCED, wall_ms=1_000) for n in range(100)]
     other = [reading(n, clock=ClockQuality.UNSYNCED, wall_ms=1_000, boot="earlier") for n in range(5)]
     bench.accept(unsynced + other + [reading(1)])
-    bench.chores.correct("boot", NOW)
-    bench.accept([reading(7, clock=ClockQuality.UNSYNCED, wall_ms=1_000)])
+    bench.chores.correct(Fix("boot", NOW, until_ms=99))
+    late = [reading(n, clock=ClockQuality.UNSYNCED, wall_ms=1_000) for n in (99, 100)]
+    bench.accept(late)
     steps = 0
     while bench.chores.step(1.0):
         steps += 1
@@ -171,9 +174,29 @@ def test_stamps_of_this_boot_are_corrected_in_chunks(outbox, monkeypatch):
     assert [row.wall_ms for row in rows[:100]] == [NOW + n for n in range(100)]
     assert {row.clock for row in rows[:100]} == {ClockQuality.CORRECTED}
     assert {row.clock for row in rows[100:105]} == {ClockQuality.UNSYNCED}
-    assert rows[-1].clock is ClockQuality.UNSYNCED, "it came after the clock was set"
+    assert [(row.clock, row.wall_ms) for row in rows[-2:]] == [
+        (ClockQuality.CORRECTED, NOW + 99),  # stamped before the clock was set, stored after it
+        (ClockQuality.UNSYNCED, 1_000),  # stamped after it: the synchronisation was lost again
+    ]
     assert not bench.chores.step(1.0)
     bench.check()
+
+
+def test_a_chunk_whose_commit_failed_is_corrected_again(outbox, monkeypatch):
+    bench = Bench(outbox)
+    bench.accept([reading(n, clock=ClockQuality.UNSYNCED, wall_ms=1_000) for n in range(10)])
+    bench.chores.correct(Fix("boot", NOW, until_ms=99))
+    with monkeypatch.context() as full:
+
+        def fails(*_):
+            raise Transient("SQLITE_FULL")
+
+        full.setattr(Outbox, "replace_rows", fails)
+        with pytest.raises(Transient):
+            bench.chores.step(1.0)
+    while bench.chores.step(1.0):
+        pass
+    assert {row.clock for row in outbox.rows((1, 10), 10)} == {ClockQuality.CORRECTED}
 
 
 def test_expiry_is_off_by_default_and_spares_what_it_cannot_date(outbox):

@@ -4,6 +4,7 @@ import logging
 import pytest
 
 from edge_agent.clock_watch import ClockWatch
+from edge_agent.correction import Fix
 from edge_agent.skew import SkewBook
 from shared.batch import ClockQuality
 
@@ -34,10 +35,10 @@ class Clock:
 
 class Rows:
     def __init__(self) -> None:
-        self.corrected: list[tuple[str, int]] = []
+        self.corrected: list[Fix] = []
 
-    def correct(self, boot_id: str, zero_ms: int) -> None:
-        self.corrected.append((boot_id, zero_ms))
+    def correct(self, fix: Fix) -> None:
+        self.corrected.append(fix)
 
 
 NOW = 1_790_000_000_000
@@ -63,16 +64,17 @@ def test_rows_of_this_boot_are_corrected_once_when_the_clock_becomes_synced(cloc
     clock.is_synced = True
     watched.check()
     watched.check()
-    assert rows.corrected == [("boot-7", NOW)]
+    assert rows.corrected == [Fix("boot-7", NOW, 70_000)]
     assert watched.quality is ClockQuality.SYNCED
 
 
-def test_a_clock_synced_from_the_start_corrects_nothing(clock: Clock) -> None:
-    clock.is_synced = True
+def test_a_clock_found_synced_corrects_what_an_earlier_process_of_this_boot_left(clock: Clock) -> None:
+    clock.is_synced, clock.zero = True, NOW
     watched, rows = watch(clock)
+    assert rows.corrected == [Fix("boot-7", NOW, 10_000)]
     clock.zero += 5_000
     watched.check()
-    assert rows.corrected == []
+    assert len(rows.corrected) == 1
 
 
 def test_losing_and_regaining_synchronisation_corrects_again(clock: Clock) -> None:
@@ -83,7 +85,7 @@ def test_losing_and_regaining_synchronisation_corrects_again(clock: Clock) -> No
     assert watched.quality is ClockQuality.UNSYNCED
     clock.is_synced, clock.zero = True, NOW + 40
     watched.check()
-    assert rows.corrected == [("boot-7", NOW + 40)]
+    assert rows.corrected[1:] == [Fix("boot-7", NOW + 40, 10_000)]
 
 
 def test_a_step_moves_device_offsets_and_is_told(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from edge_agent import hub_link
 from edge_agent.dispatch import Outgoing
-from edge_agent.hub_link import HubLink, LinkSettings, credentials
+from edge_agent.hub_link import HubLink, LinkSettings
 from edge_agent.mqtt import Incoming, Options
 from shared.backoff import Backoff
 from shared.batch import CONTENT_TYPE, Ack, Header, Hint, Lane, decode_header, encode_ack
+from shared.config import Secret
 from shared.errors import Permanent, Transient
 from shared.ids import DeviceId, Epoch
 
@@ -227,6 +228,18 @@ async def test_a_salvaged_outbox_ends_the_connection():
         assert writer.log == [("connected",), ("disconnected",), ("connected",)]
 
 
+def test_a_writer_that_delivers_after_the_loop_has_ended_is_not_ended_by_it():
+    """Its thread died of it, and with that the outbox's orderly end."""
+    wire, writer = Wire(), FakeWriter()
+
+    async def once() -> None:
+        async with running(wire, writer):
+            await wire.link(1)
+
+    asyncio.run(once())
+    writer.deliver([outgoing(1)])
+
+
 async def test_a_refusal_that_lasts_is_tried_again_too_and_told():
     wire, writer = Wire(), FakeWriter()
     wire.refusals = [Permanent("not authorised"), Transient("no route")]
@@ -282,15 +295,6 @@ async def test_a_bug_ends_the_service():
         await asyncio.wait_for(link.serve(asyncio.Event()), 10)
 
 
-def test_a_key_files_line():
-    assert credentials("k:abc.s3.cr3t") == ("k:abc", "s3.cr3t")
-    assert "s3" not in repr(credentials("k:abc.s3.cr3t"))
-    for line in ("", "k:abc", ".x", "k:abc."):
-        with pytest.raises(Permanent) as caught:
-            credentials(line)
-        assert "abc" not in str(caught.value)
-
-
 def test_settings_do_not_show_the_secret():
-    settings = LinkSettings("mqtt://h:1", GATEWAY, "k:1", credentials("k:1.hidden")[1])
+    settings = LinkSettings("mqtt://h:1", GATEWAY, "k:1", Secret("hidden"))
     assert "hidden" not in repr(settings)

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
@@ -6,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent import outbox_start, salvage
+from edge_agent import outbox_start, outbox_writer, salvage
+from edge_agent.chores import Chores
+from edge_agent.correction import Fix
 from edge_agent.dispatch import Dispatcher, Outgoing
-from edge_agent.outbox import Outbox
+from edge_agent.outbox import Outbox, OutboxDamaged
 from edge_agent.outbox_room import Room
 from edge_agent.outbox_writer import OutboxWriter, Settings
 from edge_agent.row import Row, RowClass
@@ -347,5 +350,94 @@ async def test_a_full_budget_thins_old_telemetry_and_goes_on_accepting(make):
 async def test_stamps_are_corrected_when_the_clock_was_set(make, path):
     writer = make()
     await writer.submit([reading(n, ClockQuality.UNSYNCED) for n in range(10)], [])
-    writer.correct_clock("boot-1", 1_000_000)
+    writer.correct_clock(Fix("boot-1", 1_000_000, 9))
     await soon(lambda: seen(path, "SELECT min(wall_ms) FROM rows") == 1_000_000)
+    await writer.submit([reading(9, ClockQuality.UNSYNCED)], [])  # stamped before, stored only now
+    assert seen(path, "SELECT max(wall_ms) FROM rows WHERE seq = 11") == 1_000_009
+
+
+async def test_a_salvage_does_not_forget_that_stamps_are_to_be_corrected(make, path, monkeypatch):
+    writer = make()
+    await writer.submit([reading(n, ClockQuality.UNSYNCED) for n in range(10)], [])
+    fail_once(monkeypatch, "_correct_chunk", OutboxDamaged("malformed"))
+    writer.correct_clock(Fix("boot-1", 1_000_000, 9))
+    await soon(lambda: seen(path, "SELECT min(wall_ms) FROM rows") == 1_000_000)
+
+
+def raising(error: Exception):
+    def fails(*_, **__):
+        raise error
+
+    return fails
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, chore: str, error: Exception) -> None:
+    """The next chore of this name fails, once there is a row."""
+    true, left = getattr(Chores, chore), [error]
+
+    def once(self: Chores, *args):
+        if left and self._dispatcher.state.tail:
+            raise left.pop()
+        return true(self, *args)
+
+    monkeypatch.setattr(Chores, chore, once)
+
+
+@pytest.mark.parametrize("error", [Transient("SQLITE_FULL"), OutboxDamaged("malformed")])
+async def test_a_chore_that_fails_takes_back_nothing_of_what_was_committed(make, path, monkeypatch, error):
+    """It was answered 'nothing stored': intake stored the same rows again under the next numbers."""
+    writer = make()
+    hub = Hub()
+    writer.connected(hub.deliver)
+    fail_once(monkeypatch, "step", error)
+    await writer.submit([row(1)], [b"i" * 16])
+    await hub.got(1)
+    await soon(lambda: writer.trouble is None)
+    assert seen(path) == 1
+    assert writer.ledger().accepted == (0, 0, 0, 1, 0)
+
+
+async def test_trouble_ends_without_anyone_submitting(make, path, monkeypatch):
+    """An idle gateway stayed not ready for ever after one failed write of its own."""
+    monkeypatch.setattr(outbox_writer, "_MEASURE_S", 0.05)
+    monkeypatch.setattr(outbox_writer, "_AGAIN_S", 0.05)
+    writer = make()
+    with monkeypatch.context() as broken:
+        broken.setattr(Outbox, "append", raising(Transient("SQLITE_FULL")))
+        broken.setattr(Outbox, "set_meta", raising(Transient("SQLITE_FULL")))
+        with pytest.raises(Transient):
+            await writer.submit([row(1)], [])
+        await asyncio.sleep(0.3)  # several times the pause: it is tried again, and fails
+        assert writer.trouble is not None
+    await soon(lambda: writer.trouble is None)
+
+
+async def test_damaged_and_no_space_for_the_salvage_it_waits_for_space(make, path, monkeypatch):
+    """The thread died of a checkpoint on the closed file."""
+    monkeypatch.setattr(outbox_writer, "_AGAIN_S", 0.05)
+    writer = make()
+    await writer.submit([row(1)], [])
+    with monkeypatch.context() as full:
+        tries = []
+
+        def no_space(path, why, wall_ms):
+            tries.append(why)
+            raise Transient("the outbox cannot be written: database or disk is full (SQLITE_FULL)")
+
+        full.setattr(outbox_start, "mend_outbox", no_space)
+        # The file is damaged for whoever opens it, too.
+        full.setattr(outbox_start, "Outbox", raising(OutboxDamaged("malformed")))
+        full.setattr(Dispatcher, "cycle", raising(OutboxDamaged("malformed")))
+        await soon(lambda: len(tries) >= 3)
+        assert writer.trouble is not None
+        assert "full" in writer.trouble
+        with pytest.raises(Transient):
+            await writer.submit([row(2)], [])
+
+    async def again() -> None:
+        with contextlib.suppress(Transient):
+            await writer.submit([row(2)], [])
+
+    await soon(lambda: writer.ledger().accepted[3] >= 2, again)
+    assert writer.trouble is None
+    assert writer.ledger().balances()

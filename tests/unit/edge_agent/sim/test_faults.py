@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from edge_agent.sim.faults import GLITCHES, Distortion, Episode, Fault, schedule
+from edge_agent.sim.faults import GLITCHES, Distortion, Episode, Fault, happened, schedule
 
 DEVICES = ["a", "b", "c"]
 KINDS = [Fault.SPIKE, Fault.LEVEL_SHIFT, Fault.NOISE_BURST]
@@ -72,3 +72,11 @@ def test_a_stuck_sensor_says_one_value():
 
 def test_glitches_are_those_of_broken_sensors():
     assert set(distorted(Fault.GLITCH)[2:6]) <= set(GLITCHES)
+
+
+def test_what_happened_ends_where_the_run_did():
+    episodes = [Episode("a", Fault.STUCK, "t", start, start + 2.0, 1.0) for start in (1.0, 4.0, 6.0)]
+    assert happened(episodes, last_s=4.5, ended_s=4.6) == [
+        Episode("a", Fault.STUCK, "t", 1.0, 3.0, 1.0),
+        Episode("a", Fault.STUCK, "t", 4.0, 4.6, 1.0),
+    ]
