@@ -17,7 +17,8 @@ async def stop_reader(consumer: Any) -> None:
     while True:
         await asyncio.wait({stopping}, timeout=ASK_AGAIN_S)
         if stopping.done():
-            return stopping.result()
+            stopping.result()
+            return
         fetcher = consumer._fetcher
         if fetcher is not None and not fetcher._fetch_task.done() and fetcher._fetch_task.cancelling():
             fetcher._fetch_task.cancel()

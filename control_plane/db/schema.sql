@@ -147,6 +147,9 @@ CREATE TABLE ingest_slots (
     renewals bigint NOT NULL DEFAULT 0,
     taken_at timestamptz NOT NULL DEFAULT now(),
     renewed_at timestamptz NOT NULL DEFAULT now(),
+    -- Since when the slot's session at the broker has its subscriptions; NULL before the first time. The registry gives
+    -- out no key before one slot has it: what a device sends to a broker without that session reaches nobody.
+    subscribed_at timestamptz,
     CHECK ((holder IS NULL) = (incarnation IS NULL))
 );
 

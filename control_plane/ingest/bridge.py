@@ -158,6 +158,7 @@ class Bridge:
             if not ending.done():
                 subscribing.result()
                 self._subscribed = True
+                self._keeper.subscribed()
                 events.BrokerConnected(generation, session.session_present).emit()
             return await ending
         finally:

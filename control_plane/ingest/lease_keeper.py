@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import os
 import secrets
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +93,9 @@ class LeaseKeeper:
         self._away_since_s: float | None = None
         self._standing_by = False
         self._released = False
+        self._to_tell = False
+        self._told = False
+        self._news = asyncio.Event()
 
     @property
     def held(self) -> bool:
@@ -110,10 +114,15 @@ class LeaseKeeper:
         """Keep asking until cancelled or released; then the connection is closed. Raises Permanent."""
         try:
             while not self._released:
+                self._news.clear()
                 ask = demand(self._lease, self._now_s())
                 if ask is not None:
                     await self._ask(ask)
-                await asyncio.sleep(self._until_next_s())
+                if self._to_tell and self.held:
+                    await self._tell_subscribed()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._until_next_s()):
+                        await self._news.wait()
         finally:
             await self._hang_up()
 
@@ -132,6 +141,15 @@ class LeaseKeeper:
         await self._ask(Ask.RENEW)
         async with self._changed:
             await self._changed.wait_for(lambda: not self.held or self.certain())
+
+    def subscribed(self) -> None:
+        """The session has its subscriptions: the slot's row is to say so, once, as soon as Postgres answers.
+
+        Registration waits for it, so that nobody gets a key to a broker at which nobody listens.
+        """
+        if not self._told:
+            self._to_tell = True
+            self._news.set()
 
     async def release(self) -> None:
         """Give the slot back for good, so that another takes it at once; if Postgres is away it runs out instead."""
@@ -174,6 +192,17 @@ class LeaseKeeper:
             self._tell(before, event)
             async with self._changed:
                 self._changed.notify_all()
+
+    async def _tell_subscribed(self) -> None:
+        async with self._asking:
+            try:
+                found = await self._query("subscribed", self._slot, self._lease.me, self._incarnation)
+            except Transient as error:
+                self._database_away(str(error), self._now_s())
+                await self._hang_up()
+                return  # with the next renewal again
+        if found is not None:
+            self._to_tell, self._told = False, True
 
     async def _answer(self, ask: Ask, asked_s: float) -> Granted | Denied:
         me = (self._slot, self._lease.me, self._incarnation)

@@ -18,6 +18,11 @@ UPDATE ingest_slots SET renewals = renewals + 1, renewed_at = now()
 WHERE slot = $1 AND holder = $2 AND incarnation = $3
 RETURNING renewals
 
+-- name: subscribed
+UPDATE ingest_slots SET subscribed_at = COALESCE(subscribed_at, now())
+WHERE slot = $1 AND holder = $2 AND incarnation = $3
+RETURNING subscribed_at
+
 -- name: release
 UPDATE ingest_slots SET holder = NULL, incarnation = NULL, renewals = renewals + 1, renewed_at = now()
 WHERE slot = $1 AND holder = $2 AND incarnation = $3

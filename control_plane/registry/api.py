@@ -67,6 +67,9 @@ _PROBLEM_RESPONSE: dict[int | str, dict[str, Any]] = {
     }
 }
 
+_UNCHANGED = "nothing was changed, unless the connection broke at the very end; try again"
+"""A COMMIT whose answer is lost may have been done: nobody can know."""
+
 Readiness = Callable[[], list[str]]
 
 
@@ -245,7 +248,7 @@ def _refusals(app: FastAPI) -> None:
     @app.exception_handler(HubError)
     async def broken(request: Request, error: HubError) -> Response:
         if isinstance(error, Transient):
-            return _response(Problem(503, f"{error.args[0]}; nothing was changed, try again", "unavailable"))
+            return _response(Problem(503, f"{error.args[0]}; {_UNCHANGED}", "unavailable"))
         return await bug(request, error)
 
     @app.exception_handler(Exception)

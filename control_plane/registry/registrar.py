@@ -1,7 +1,8 @@
 """Registration: save, let the broker take the key, answer.
 
-Promises: an answer with a key is given only after the broker holds it and the device is on its way to Kafka; a crash
-or a lost server at any step leaves nothing that stands in the way of asking again (see `registration`).
+Promises: an answer with a key is given only after the broker holds it and the device is on its way to Kafka, and not
+before ingest has had its session at the broker, which keeps for it what devices send from then on; a crash or a
+lost server at any step leaves nothing that stands in the way of asking again (see `registration`).
 """
 
 import secrets as random_bytes
@@ -18,6 +19,8 @@ from shared.config import Secret
 from shared.errors import HubError, Transient
 from shared.ids import DeviceId, KeyId
 from shared.pseudonym import pseudonym
+
+NO_AUDIENCE = "ingest has not subscribed at the broker yet, so nobody would hear the device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,23 @@ class Registrar:
         self._broker = broker
         self._pseudonym_key = pseudonym_key
         self._wake_reconciler = wake_reconciler
+        self._ingest_seen = False
+
+    async def audience_missing(self) -> str:
+        """Why nobody would hear a device, or "". Once somebody listened it is never asked again.
+
+        Raises Transient if Postgres is away.
+        """
+        self._ingest_seen = self._ingest_seen or await self._store.ingest_subscribed()
+        return "" if self._ingest_seen else NO_AUDIENCE
 
     async def register(self, request: Request, actor: str, idempotency_key: str | None) -> Registered | Refused:
-        """The device with its key, or why not. Raises Transient if Postgres or the broker is away: nothing is
-        registered then, and the same request may be sent again.
+        """The device with its key, or why not. Raises Transient if Postgres or the broker is away or ingest was never
+        there: nothing is registered then, and the same request may be sent again.
         """
+        missing = await self.audience_missing()
+        if missing:
+            raise Transient(missing, hint="is `hub ingest` running? see `hub status`")
         key_id, secret = ids.new_key_id(), ids.new_secret()
         key = NewKey(key_id, dynsec.hash_secret(secret, random_bytes.token_bytes(dynsec.SALT_BYTES)))
         reserved = await self._store.reserve(

@@ -99,6 +99,7 @@ class Api:
         self._secrets = secrets
         self._listener = listener
         self._database_away = "Postgres was not asked yet"
+        self._audience_missing = ""
         self._broker: Broker | None = None
         self._listening = False
 
@@ -109,6 +110,8 @@ class Api:
             missing.append(self._database_away)
         if self._broker is None or not self._broker.connected:
             missing.append("the broker is not connected")
+        if self._audience_missing:
+            missing.append(self._audience_missing)
         return missing
 
     async def serve(self, stopping: asyncio.Event) -> None:
@@ -132,7 +135,7 @@ class Api:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(lead(config.database_url, [relay.serve, reconciler.serve, watch.serve])),
-                    tasks.create_task(self._check(store)),
+                    tasks.create_task(self._check(store, registrar)),
                 ]
                 connection = tasks.create_task(broker.serve(stopping))
                 try:
@@ -168,12 +171,13 @@ class Api:
             server.should_exit = True
             stop.cancel()
 
-    async def _check(self, store: Store) -> None:
+    async def _check(self, store: Store, registrar: Registrar) -> None:
         """Postgres asked now and then, so that readiness need not wait for it; what waits in the outbox with it."""
         while True:
             try:
                 waiting, oldest_s = await store.outbox_depth()
                 events.OutboxMeasured(waiting, round(oldest_s, 3)).emit()
+                self._audience_missing = await registrar.audience_missing()
                 self._database_away = ""
             except HubError as error:
                 self._database_away = str(error)

@@ -198,6 +198,11 @@ class Store:
         async with acquire(self._pool) as db:
             await db.execute(_SQL["use_keys"], list(uses), list(uses.values()))
 
+    async def ingest_subscribed(self) -> bool:
+        """Whether ingest has had its subscriptions at the broker: its session then waits there for it."""
+        async with acquire(self._pool) as db:
+            return bool(await db.fetchval(_SQL["ingest_subscribed"]))
+
     async def outbox_depth(self) -> tuple[int, float]:
         """How many records wait for Kafka, and the oldest one's age in seconds."""
         async with acquire(self._pool) as db:

@@ -36,6 +36,19 @@ async def row(world):
         await connection.close()
 
 
+async def until_row(world, condition, wait_s=20):
+    """The slot's row once it is so."""
+    found = None
+
+    async def so():
+        nonlocal found
+        found = await row(world)
+        return bool(condition(found))
+
+    await until(so, "the row is so", wait_s=wait_s)
+    return found
+
+
 async def test_a_new_slot_is_taken_at_once_and_renewed(world):
     async with kept(world, "a") as keeper:
         await asyncio.wait_for(keeper.wait(held=True), 5)
@@ -43,11 +56,30 @@ async def test_a_new_slot_is_taken_at_once_and_renewed(world):
         assert keeper.may_write()
         first = await row(world)
         assert first["holder"] == "a"
+        await until_row(world, lambda found: found["renewals"] > first["renewals"], wait_s=LEASE_S)
 
-        async def renewed():
-            return (await row(world))["renewals"] > first["renewals"]
 
-        await until(renewed, "a renewal", wait_s=LEASE_S)
+async def test_the_row_says_once_that_the_session_has_its_subscriptions(world):
+    async with kept(world, "a") as keeper:
+        await asyncio.wait_for(keeper.wait(held=True), 5)
+        assert (await row(world))["subscribed_at"] is None
+        keeper.subscribed()
+        first = await until_row(world, lambda found: found["subscribed_at"], wait_s=LEASE_S / 3)
+        keeper.subscribed()
+        later = await until_row(world, lambda found: found["renewals"] > first["renewals"])
+        assert later["subscribed_at"] == first["subscribed_at"]
+
+
+async def test_what_postgres_did_not_hear_it_is_told_when_it_is_back(world):
+    async with kept(world, "a") as keeper:
+        await asyncio.wait_for(keeper.wait(held=True), 5)
+        world.stack.postgres.kill()
+        try:
+            keeper.subscribed()
+            await until(lambda: not keeper.certain(), "it is no longer certain")
+        finally:
+            world.stack.postgres.start()
+        await until_row(world, lambda found: found["subscribed_at"])
 
 
 async def test_after_a_crash_the_same_name_resumes_at_once_and_another_waits(world):
@@ -55,7 +87,9 @@ async def test_after_a_crash_the_same_name_resumes_at_once_and_another_waits(wor
         await asyncio.wait_for(keeper.wait(held=True), 5)
     async with kept(world, "b") as other, kept(world, "a") as same:
         await asyncio.wait_for(same.wait(held=True), 1)
-        await asyncio.sleep(1.5 * LEASE_S)
+        resumed = await row(world)
+        # Four renewals, a third of a lease apart each: a whole lease passed, in which `other` looked all the time.
+        await until_row(world, lambda found: found["renewals"] >= resumed["renewals"] + 4)
         assert not other.held
         assert same.held
 

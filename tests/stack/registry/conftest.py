@@ -82,6 +82,10 @@ def environment(stack: Stack, database_url: str, broker_server: Mosquitto, tmp_p
         "HUB_BROKER_DEADLINE_S": "2",
     }
     asyncio.run(set_up(load(SetupConfig, env), wait_s=DEADLINE_S, say=print))
+    # As if ingest had been there once: keys are given out only then (test_service.py).
+    stack.postgres.psql(
+        "INSERT INTO ingest_slots (slot, subscribed_at) VALUES (99, now())", database_url.rpartition("/")[2]
+    )
     return env
 
 
@@ -97,12 +101,21 @@ class Api:
             base_url=env["HUB_API_URL"], headers={"Authorization": f"Bearer {token}"}, timeout=DEADLINE_S
         )
 
-    def start(self) -> None:
+    def start(self, *, ready: bool = True) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "control_plane", "api"], env=os.environ | self.env, stderr=log
             )
-        until(self.is_ready, "the API is ready")
+        if ready:
+            until(self.is_ready, "the API is ready")
+
+    def missing(self) -> list[str] | None:
+        """What /readyz says is missing; None while nobody answers."""
+        try:
+            missing: list[str] = self.rest.get("/readyz").json()["missing"]
+        except httpx.TransportError:
+            return None
+        return missing
 
     def is_ready(self) -> bool:
         assert self._process is not None

@@ -15,6 +15,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from control_plane.registry.broker import service_secret
+from control_plane.registry.registrar import NO_AUDIENCE
 from deploy.stack import Stack, host
 from deploy.stack.mosquitto import Mosquitto
 from shared.device import decode_view
@@ -84,6 +85,26 @@ async def test_a_new_users_way(api: Api) -> None:
     await until_async(lambda: heard, "the good one is heard")
     assert heard == [("devices/mine/telemetry", b"good")]
     listening.cancel()
+
+
+def test_nobody_gets_a_key_before_ingest_has_had_its_session(
+    environment: dict[str, str], stack: Stack, database_url: str
+) -> None:
+    """On a fresh broker a device's first messages would be acknowledged with "no subscriber", and be gone."""
+    database = database_url.rpartition("/")[2]
+    stack.postgres.psql("UPDATE ingest_slots SET subscribed_at = NULL", database)
+    api = Api(environment)
+    try:
+        api.start(ready=False)
+        missing = until(lambda: api.missing() == [NO_AUDIENCE] and api.missing(), "all but ingest is there")
+        refused = api.add("dev")
+        assert (refused.status_code, missing[0] in refused.json()["detail"]) == (503, True)
+        assert api.rest.get("/v1/devices/dev").status_code == 404
+        stack.postgres.psql("UPDATE ingest_slots SET subscribed_at = now()", database)
+        assert api.add("dev").status_code == 201
+        until(api.is_ready, "ready")
+    finally:
+        api.close()
 
 
 async def test_a_use_is_noted_and_from_then_on_the_secret_is_shown_no_more(api: Api) -> None:
