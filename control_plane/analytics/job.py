@@ -55,6 +55,10 @@ class State(Protocol):
         """Forget a value; no matter if there is none."""
         ...
 
+    def discard(self) -> None:
+        """Undo what this record set and deleted: for a job that gives the record up and goes on."""
+        ...
+
 
 class StreamJob(Protocol):
     """One step of the stream. `source` and all of `sinks` must exist."""
@@ -73,21 +77,43 @@ class StreamJob(Protocol):
         """What this record leads to, in order."""
         ...
 
+    def instead_of(self, record: Incoming, output: Output) -> Output | None:
+        """What is written in the place of an output that is larger than Kafka takes; None: nothing.
+
+        One record must not end the job: it would be read again, and nobody's would be read after it.
+        """
+        ...
+
 
 class MemoryState:
-    """A `State` in a dictionary, for tests and for trying a job by hand."""
+    """A `State` in a dictionary, for tests and for trying a job by hand. `keep` ends a record."""
 
     def __init__(self, values: MutableMapping[bytes, bytes] | None = None) -> None:
         self.values: MutableMapping[bytes, bytes] = {} if values is None else values
+        self._before: dict[bytes, bytes | None] = {}
 
     def get(self, name: bytes) -> bytes | None:
         return self.values.get(name)
 
     def set(self, name: bytes, value: bytes) -> None:
+        self._before.setdefault(name, self.values.get(name))
         self.values[name] = value
 
     def delete(self, name: bytes) -> None:
+        self._before.setdefault(name, self.values.get(name))
         self.values.pop(name, None)
+
+    def keep(self) -> None:
+        self._before.clear()
+
+    def discard(self) -> None:
+        """Back to what was kept last."""
+        for name, value in self._before.items():
+            if value is None:
+                self.values.pop(name, None)
+            else:
+                self.values[name] = value
+        self._before.clear()
 
 
 _SPEC = ("ce_specversion", b"1.0")

@@ -3,11 +3,12 @@
 import logging
 from dataclasses import dataclass
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 from shared.events import Event
 
 LAG = Gauge("kafka_consumer_lag", "Records of the input that wait to be read", ["job", "topic", "partition"])
+_TOO_LARGE = Counter("stream_outputs_too_large", "Outputs over Kafka's size limit, replaced by a cut one", ["topic"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,17 @@ class JobFailed(Event):
     LEVEL = logging.ERROR
     job: str
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTooLarge(Event):
+    """A bug of ours: what a record led to is larger than Kafka takes. The job says what is written instead."""
+
+    LEVEL = logging.ERROR
+    topic: str
+    bytes: int
+    partition: int
+    offset: int
+
+    def measure(self) -> None:
+        _TOO_LARGE.labels(self.topic).inc()

@@ -3,23 +3,25 @@
 Promises: no bytes make it raise; every reading of a message leads to one output at least, in order; a message that
 was seen before leads to none. The same record, state and registry lead to the same outputs.
 
-State, per sender: the batch window (`batch_window`), under `d` a short memory of a device's messages and of its
-clock, under `r…` which dead letters came back.
+State, per sender: the batch window (`batch_window`), a memory of its latest messages (`recent_messages`), under `c`
+how far a direct device's clock was off, under `r…` which dead letters came back.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import msgspec
 
 from control_plane.analytics import batch_window, event_time, recent_ids, speakers
-from control_plane.analytics.batch_window import Lost, Verdict
+from control_plane.analytics.batch_window import Judged, Lost, Verdict
 from control_plane.analytics.event_time import Rules, Sample
 from control_plane.analytics.job import Incoming, Output, State, output
 from control_plane.analytics.number_ranges import count
 from control_plane.analytics.outlet import Outlet, Stage, Tally
 from control_plane.analytics.raw_message import BATCHES, RawMessage, Replay, read
+from control_plane.analytics.recent_messages import Recent
 from control_plane.analytics.records import EventType, Gap
 from control_plane.analytics.refusal import MESSAGE, READING, SOURCE, BatchPlace, Part
 from control_plane.analytics.speakers import Registry
@@ -32,15 +34,14 @@ from shared.errors import Reason, Rejected
 from shared.reading import Reading, parse_payload
 from shared.topics import Kafka
 
-REMEMBERED_MESSAGES = 64
-"""Of one sender, as a second net below ingest's."""
 REMEMBERED_REPLAYS = 1_024
 """Dead letters that came back, in each of 256 parts of a sender's state."""
 
-_MEMORY, _REPLAYS = b"d", b"r"
+_CLOCK, _REPLAYS = b"c", b"r"
 _TOO_LARGE = Rejected(Reason.TOO_LARGE, "the message is over the size limit; only its beginning was kept")
 _THROTTLED = Rejected(Reason.THROTTLED, "the device sent more than its limit")
 _EMPTY = Rejected(Reason.MALFORMED, "an array without readings")
+_UNJUDGED = Rejected(Reason.UNJUDGED, "the hub failed to judge it; replay it when that is mended")
 
 
 class Fate(StrEnum):
@@ -65,15 +66,8 @@ class Outcome:
     is_replay: bool = False
 
 
-class _Memory(msgspec.Struct, frozen=True, array_like=True):
-    """Of one sender: the identities of its newest messages, and how far its clock was off."""
-
-    ids: bytes = b""
-    samples: tuple[Sample, ...] = ()
-
-
 _ENCODE = msgspec.msgpack.Encoder().encode
-_DECODE_MEMORY = msgspec.msgpack.Decoder(_Memory).decode
+_DECODE_SAMPLES = msgspec.msgpack.Decoder(tuple[Sample, ...]).decode
 
 
 class Normalizer:
@@ -95,14 +89,15 @@ class Normalizer:
 
     def _direct(self, message: RawMessage, state: State) -> Outcome:
         """A message of a directly attached device."""
-        memory = _load_memory(state)
-        identity = recent_ids.short(message.ce_id)
-        if recent_ids.contains(memory.ids, identity):
+        recent = Recent(state, message.ce_id)
+        if recent.known:
             return Outcome(Fate.REPEAT, sender=message.sender)
         outlet = Outlet(message, Lane.LIVE, self._rules, self._stage)
-        samples = self._open_message(outlet, memory.samples, learn=True)
-        ids = recent_ids.add(memory.ids, identity, REMEMBERED_MESSAGES)
-        state.set(_MEMORY, _ENCODE(_Memory(ids, samples)))
+        before = _load_samples(state)
+        samples = self._open_message(outlet, before, learn=True)
+        if samples is not before:
+            state.set(_CLOCK, _ENCODE(samples))
+        recent.remember(message.received_ms)
         return _outcome(outlet)
 
     def _open_message(self, outlet: Outlet, samples: tuple[Sample, ...], *, learn: bool) -> tuple[Sample, ...]:
@@ -147,13 +142,19 @@ class Normalizer:
         judged = batch_window.judge(header, message.received_ms, state)
         if isinstance(judged.verdict, Rejected):
             return self._unnumbered(message, judged.verdict, state)
+        return self._numbered(message, header, judged, lambda outlet: self._open_batch(outlet, header, view))
+
+    def _numbered(
+        self, message: RawMessage, header: Header, judged: Judged, fill: Callable[[Outlet], None]
+    ) -> Outcome:
+        """A batch whose number has its verdict: what it settled of others, and by `fill` its content if it is new."""
         message = message._replace(ce_id=f"{message.sender}:{header.epoch}:{header.number}")
         outlet = Outlet(message, header.lane, self._rules, self._stage, BatchPlace(header.epoch, header.number))
         outlet.outputs.extend(_gap(message, lost) for lost in judged.lost)
         if judged.verdict is Verdict.REPEAT:
             outcome = Outcome(Fate.REPEAT, outlet.outputs, lane=header.lane, sender=message.sender)
         else:
-            self._open_batch(outlet, header, view)
+            fill(outlet)
             outcome = _outcome(outlet)
         outcome.lost, outcome.header = judged.lost, header
         return outcome
@@ -170,15 +171,13 @@ class Normalizer:
 
     def _unnumbered(self, message: RawMessage, why: Rejected, state: State) -> Outcome:
         """A batch that has no place in the protocol: refused, and known again only by its bytes."""
-        memory = _load_memory(state)
         digest = hashlib.sha256(message.value).hexdigest() if message.cut is None else message.cut.sha256
-        identity = recent_ids.short(f"{message.ce_id}:{digest}")
-        if recent_ids.contains(memory.ids, identity):
+        recent = Recent(state, f"{message.ce_id}:{digest}")
+        if recent.known:
             return Outcome(Fate.REPEAT, sender=message.sender)
         outlet = Outlet(message, Lane.LIVE, self._rules, self._stage)
         outlet.refuse(why, message.value, message.ce_id, cut=message.cut)
-        ids = recent_ids.add(memory.ids, identity, REMEMBERED_MESSAGES)
-        state.set(_MEMORY, _ENCODE(_Memory(ids, memory.samples)))
+        recent.remember(message.received_ms)
         return _outcome(outlet)
 
     def _replayed(self, message: RawMessage, replay: Replay, state: State) -> Outcome:
@@ -194,7 +193,7 @@ class Normalizer:
         elif message.kind == BATCHES:
             self._open_replayed_batch(outlet)
         else:
-            self._open_message(outlet, _load_memory(state).samples, learn=False)
+            self._open_message(outlet, _load_samples(state), learn=False)
         if outlet.outputs:  # else it was refused as before, and may come back once more
             state.set(bucket, recent_ids.add(known, identity, REMEMBERED_REPLAYS))
         outcome = _outcome(outlet)
@@ -209,21 +208,40 @@ class Normalizer:
         else:
             self._open_batch(outlet, header, speakers.gateway(self._registry, message.sender))
 
+    def give_up(self, record: Incoming, state: State) -> Outcome:
+        """The whole record refused because judging it failed: our own fault, and no reason to stand still.
+
+        `state` must be as it was before the record. A batch's number is taken in all the same: it came, and what its
+        header says of others is told now or never.
+        """
+        message = read(record)
+        if message.kind == BATCHES and message.replay is None:
+            header = batch.decode_header(message.properties)
+            if not isinstance(header, Rejected):
+                judged = batch_window.judge(header, message.received_ms, state)
+                if not isinstance(judged.verdict, Rejected):
+                    return self._numbered(message, header, judged, _refuse_unjudged)
+        return unjudged(record)
+
 
 def unjudged(record: Incoming) -> Outcome:
-    """The whole record refused because judging it failed: our own fault, and no reason to stand still."""
+    """The same without the state, where that is what cannot be judged."""
     message = read(record)
-    why = Rejected(Reason.UNJUDGED, "the hub failed to judge it; replay it when that is mended")
     outlet = Outlet(message, Lane.LIVE, Rules(), None)
-    outlet.refuse(why, message.value, message.ce_id, cut=message.cut)
+    _refuse_unjudged(outlet)
     outcome = _outcome(outlet)
     outcome.is_replay = message.replay is not None
     return outcome
 
 
-def _load_memory(state: State) -> _Memory:
-    kept = state.get(_MEMORY)
-    return _Memory() if kept is None else _DECODE_MEMORY(kept)
+def _refuse_unjudged(outlet: Outlet) -> None:
+    message = outlet.message
+    outlet.refuse(_UNJUDGED, message.value, message.ce_id, cut=message.cut)
+
+
+def _load_samples(state: State) -> tuple[Sample, ...]:
+    kept = state.get(_CLOCK)
+    return () if kept is None else _DECODE_SAMPLES(kept)
 
 
 def _outcome(outlet: Outlet) -> Outcome:

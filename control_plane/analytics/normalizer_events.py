@@ -7,6 +7,7 @@ the process that crashed; the topics are the truth, the metrics tell how it goes
 import logging
 from collections import Counter as Tallies
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 from prometheus_client import Counter, Gauge, Histogram
@@ -38,8 +39,26 @@ REGISTRY_DEVICES = Gauge("registry_view_devices", "Devices and gateways known to
 
 _ACCOUNTS = ("accepted", "acked", "waiting", "thinned", "expired", "damaged")
 _READINGS = {lane: READINGS.labels(lane.value) for lane in Lane}
-_LEDGER = msgspec.json.Decoder(dict[str, tuple[int, int, int, int, int, int]])
-_Accounts = dict[str, tuple[int, int, int, int, int, int]]
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Line = tuple[_Number, _Number, _Number, _Number, _Number, _Number]
+
+
+class _Accounts(msgspec.Struct, frozen=True):
+    """A ledger by the classes of an outbox's rows. What else stands in it is passed over: it would become a label."""
+
+    alarm: _Line | None = None
+    anomaly: _Line | None = None
+    event: _Line | None = None
+    telemetry: _Line | None = None
+    aggregate: _Line | None = None
+
+    def lines(self) -> list[tuple[str, _Line]]:
+        """The classes that it has, with their accounts."""
+        found = [(name, getattr(self, name)) for name in self.__struct_fields__]
+        return [(name, line) for name, line in found if line is not None]
+
+
+_LEDGER = msgspec.json.Decoder(_Accounts)
 
 
 def count(outcome: Outcome) -> None:
@@ -63,7 +82,7 @@ def count(outcome: Outcome) -> None:
 
 
 class Ledgers:
-    """The newest ledger of each gateway, summed into one gauge; of at most 10,000 gateways."""
+    """The newest ledger of each gateway, summed into one gauge; of the 10,000 gateways that were heard last."""
 
     LIMIT = 10_000
 
@@ -75,26 +94,28 @@ class Ledgers:
         """What a batch's header says. An older one than known (resends, other lane) is ignored, nonsense too."""
         try:
             heard = _LEDGER.decode(ledger)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         known = self._newest.get(gateway)
-        if known is None and len(self._newest) >= self.LIMIT:
-            return
         if known is not None and _accepted(heard) < _accepted(known):
             return
+        self._newest.pop(gateway, None)
+        if len(self._newest) >= self.LIMIT:
+            self._add(-1, self._newest.pop(next(iter(self._newest))))
         self._newest[gateway] = heard
-        for sign, accounts in ((-1, known or {}), (1, heard)):
-            for name, values in accounts.items():
-                for account, value in zip(_ACCOUNTS, values, strict=True):
-                    place = (name[:32], account)
-                    self._sums[place] = self._sums.get(place, 0) + sign * value
-        for name in heard:
-            for account in _ACCOUNTS:
-                LEDGER.labels(name[:32], account).set(self._sums[name[:32], account])
+        if known is not None:
+            self._add(-1, known)
+        self._add(1, heard)
+
+    def _add(self, sign: int, accounts: _Accounts) -> None:
+        for name, values in accounts.lines():
+            for account, value in zip(_ACCOUNTS, values, strict=True):
+                total = self._sums[name, account] = self._sums.get((name, account), 0) + sign * value
+                LEDGER.labels(name, account).set(total)
 
 
 def _accepted(accounts: _Accounts) -> int:
-    return sum(values[0] for values in accounts.values())
+    return sum(line[0] for _, line in accounts.lines())
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from control_plane.analytics import normalizer_events, runner
 from control_plane.analytics.event_time import Rules
+from control_plane.analytics.fault import place_of
 from control_plane.analytics.job import Incoming, Output, State
 from control_plane.analytics.job_config import JobConfig
-from control_plane.analytics.normalizer import Normalizer, unjudged
+from control_plane.analytics.normalizer import Normalizer, Outcome, unjudged
+from control_plane.analytics.raw_message import read
+from control_plane.analytics.refusal import instead_of
 from control_plane.analytics.registry_view import RegistryView
 from shared import config as configuration
 from shared.config import setting
@@ -64,15 +67,28 @@ class NormalizerJob:
             outcome = self._normalizer.judge(record, state)
         except HubError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, its event tells where
             # Input that we fail to judge is refused like bad input, loudly; standing still would stop everybody.
-            normalizer_events.JudgingFailed(repr(error)[:300], record.partition, record.offset).emit()
-            logging.getLogger("events").exception("traceback")
-            outcome = unjudged(record)
+            state.discard()
+            normalizer_events.JudgingFailed(place_of(error), record.partition, record.offset).emit()
+            outcome = self._give_up(record, state)
         normalizer_events.count(outcome)
         if outcome.header is not None and outcome.header.ledger:
             self._ledgers.hear(outcome.sender, outcome.header.ledger)
         return outcome.outputs
+
+    def instead_of(self, record: Incoming, output: Output) -> Output | None:
+        """A refusal with the beginning of what was too large."""
+        return instead_of(read(record), output)
+
+    def _give_up(self, record: Incoming, state: State) -> Outcome:
+        try:
+            return self._normalizer.give_up(record, state)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its event tells where
+            # Then it is the sender's state that cannot be judged with: the refusal at least is written.
+            state.discard()
+            normalizer_events.JudgingFailed(place_of(error), record.partition, record.offset).emit()
+            return unjudged(record)
 
     def _stage(self, traceparent: str) -> str | None:
         return self._tracing.stage("normalize", traceparent, self._began_ns, time.time_ns(), {})

@@ -12,16 +12,18 @@ the state directory bears the Kafka cluster's id, since state of another cluster
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from control_plane.analytics.job import Incoming, Output, StreamJob
 from control_plane.analytics.job_config import JobConfig
+from control_plane.analytics.job_events import OutputTooLarge
 from shared.errors import Transient
-from shared.limits import KAFKA_MESSAGE_BYTES, MIB
+from shared.limits import KAFKA_MESSAGE_BYTES, KIB, MIB
 
 with warnings.catch_warnings(record=True):
     # A library below Quix warns, when imported, of its own next version, whatever the filters: no news for our users.
@@ -34,6 +36,9 @@ ASK_KAFKA_S = 10.0
 _QUEUE_FULL_S = 30.0
 _MARK = b"="
 _STATE_CACHE_BYTES = 64 * MIB
+_LARGEST_OUTPUT_BYTES = KAFKA_MESSAGE_BYTES - 16 * KIB
+"""Below what the topics take, by more than Kafka puts around a record: what is refused is refused here, while another
+output can take its place, and never by the broker, which would undo the transaction again and again."""
 
 StatsCallback = Callable[[dict[str, Any]], None]
 
@@ -71,6 +76,9 @@ class _KeyState:
 
     def delete(self, name: bytes) -> None:
         self._changes[name] = None
+
+    def discard(self) -> None:
+        self._changes.clear()
 
     def keep(self) -> None:
         for name, value in self._changes.items():
@@ -120,7 +128,7 @@ def application(name: str, config: JobConfig, stats: StatsCallback) -> Applicati
             # aiokafka, which our sinks and taps read with, knows lz4 and the like only with a further library.
             "compression.type": "gzip",
             "compression.level": 1,
-            "message.max.bytes": KAFKA_MESSAGE_BYTES,
+            "message.max.bytes": _LARGEST_OUTPUT_BYTES,
             "queue.buffering.max.kbytes": 128 * 1_024,
         },
     )
@@ -130,7 +138,7 @@ def attach(app: Application, job: StreamJob) -> None:
     """Have `app` run `job`. Raises Transient if a topic is missing."""
     _require_topics(app, job)
     source = app.topic(job.source.value, value_deserializer="bytes", key_deserializer="bytes")
-    produce = _Produce(app)
+    produce = _Produce(app, job)
     topic = job.source.value
 
     def on_message(value: bytes | None, key: bytes | None, timestamp: int, headers: Any, quix_state: Any) -> None:
@@ -138,44 +146,66 @@ def attach(app: Application, job: StreamJob) -> None:
         record = Incoming(topic, place.partition, place.offset, key or b"", value or b"", headers or [], timestamp)
         state = _KeyState(quix_state)
         outputs = job.on_record(record, state)
-        produce(outputs, timestamp)
+        produce(record, outputs)
         state.keep()
 
     app.dataframe(source).update(on_message, stateful=True, metadata=True)
 
 
 class _Produce:
-    """Outputs into the open transaction.
+    """Outputs into the open transaction, in order, with the record's own time.
 
     Without a delivery callback a failed record is still no loss: librdkafka then refuses the commit, the job ends.
+    An output that is too large is refused before it is anywhere; what the job has instead of it is written.
     """
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: Application, job: StreamJob) -> None:
         self._internal = app._producer
+        self._job = job
 
-    def __call__(self, outputs: Any, timestamp: int) -> None:
+    def __call__(self, record: Incoming, outputs: Iterable[Output]) -> None:
         producer = self._internal._producer._producer  # Quix's own confluent_kafka.Producer, in its transaction
-        produce = producer.produce
-        output: Output
+        produce, timestamp = producer.produce, record.timestamp_ms
         for output in outputs:
             try:
                 produce(output.topic.value, output.value, output.key, headers=output.headers, timestamp=timestamp)
             except BufferError:
                 self._wait_for_room(producer, output, timestamp)
+            except KafkaException as error:
+                if not _is_too_large(error):
+                    raise
+                self._shrink(producer, record, output)
         producer.poll(0)
+
+    def _shrink(self, producer: Any, record: Incoming, output: Output) -> None:
+        OutputTooLarge(output.topic.value, len(output.value), record.partition, record.offset).emit()
+        instead = self._job.instead_of(record, output)
+        if instead is None:
+            return
+        try:
+            self._wait_for_room(producer, instead, record.timestamp_ms)
+        except KafkaException as error:
+            if not _is_too_large(error):
+                raise
+            # The record itself stands in its topic; to stop here would be to stop for good.
+            OutputTooLarge(instead.topic.value, len(instead.value), record.partition, record.offset).emit()
 
     def _wait_for_room(self, producer: Any, output: Output, timestamp: int) -> None:
         deadline = time.monotonic() + _QUEUE_FULL_S
         while time.monotonic() < deadline:
-            producer.poll(0.1)
             try:
                 producer.produce(
                     output.topic.value, output.value, output.key, headers=output.headers, timestamp=timestamp
                 )
             except BufferError:
+                producer.poll(0.1)
                 continue
             return
         raise Transient(f"Kafka took nothing for {_QUEUE_FULL_S:.0f} s")
+
+
+def _is_too_large(error: KafkaException) -> bool:
+    return bool(error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE)
 
 
 def recovering(app: Application) -> bool:

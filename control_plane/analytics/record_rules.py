@@ -6,6 +6,8 @@ what a device sends straight to the hub.
 
 import re
 
+import msgspec
+
 from control_plane.analytics.event_time import LATEST_MS
 from shared import limits
 from shared.batch import AggregateRecord, EventRecord, ReadingRecord
@@ -13,11 +15,16 @@ from shared.envelope import rfc3339
 from shared.errors import Reason, Rejected
 from shared.reading import MetricValue, judge_field, parse_ts
 
+EVENT_DATA_BYTES = limits.KEPT_OF_OVERSIZED_BYTES
+"""The most that an event may have in its data, as JSON."""
+
 _INT64 = 2**63
+_DEEPER = 16  # levels of nesting and of calls that stand between here and where the event is encoded
 _SKEW_MS = 10**15
 _EVENT_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
 _KNOWN_NAMES: dict[str, None] = {}
 _KNOWN_NAMES_LIMIT = 10_000
+_ENCODE = msgspec.json.Encoder().encode
 _BAD_TIME = Rejected(Reason.BAD_FIELD, "the time of acceptance is none")
 
 
@@ -94,4 +101,13 @@ def judge_event(record: EventRecord) -> Rejected | None:
         return _BAD_TIME
     if _EVENT_NAME.match(record.name) is None:
         return Rejected(Reason.BAD_FIELD, "an event's name is not 1 to 64 of A-Z a-z 0-9 _ . -")
+    nested: object = record.data
+    for _ in range(_DEEPER):
+        nested = [nested]
+    try:
+        size = len(_ENCODE(nested))
+    except (RecursionError, ValueError, OverflowError):
+        return Rejected(Reason.BAD_FIELD, "an event's data is nested too deep, or has a number beyond all sense")
+    if size > EVENT_DATA_BYTES:
+        return Rejected(Reason.BAD_FIELD, f"an event's data has {size} bytes; at most {EVENT_DATA_BYTES}")
     return None

@@ -1,10 +1,13 @@
 """Inside a batch: unpack it within limits, judge each record alone. PURE.
 
-One bad record never takes its neighbours with it; what cannot be opened at all is refused as a whole.
+A record that is none takes no neighbour with it. What cannot be taken apart is refused as a whole: bytes that are no
+JSON array, and also an array with text that is no Unicode (half of a surrogate pair) or with nesting beyond all
+measure in any of its records, for then nobody can tell where that record ends.
 """
 
 import hashlib
 from collections.abc import Callable
+from itertools import islice
 
 import msgspec
 
@@ -15,16 +18,21 @@ from control_plane.analytics.record_rules import judge_aggregate, judge_event, j
 from control_plane.analytics.records import Origin, text_ms
 from control_plane.analytics.refusal import READING, RECORD, Part
 from control_plane.analytics.speakers import Registry, Speakers
-from shared import batch
+from shared import batch, limits
 from shared.batch import AggregateRecord, BytesRecord, ClockQuality, EventRecord, Header, ReadingRecord, Record
 from shared.errors import Reason, Rejected
 from shared.reading import Reading, parse_payload
 
 Found = list[Record | tuple[Rejected, bytes]]
 
+OPENED_READINGS = 4 * limits.READINGS_PER_MESSAGE
+"""Of one batch, the most readings that are taken out of records of bytes. Without a bound the four megabytes of a
+batch could lead to a million refusals, and a transaction that never ends in time."""
+
 _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
 _EMPTY = Rejected(Reason.MALFORMED, "an array without readings")
 _CUT = Rejected(Reason.TOO_LARGE, "the message is over the gateway's size limit; only its beginning was kept")
+_TOO_MANY = Rejected(Reason.BOMB, f"with this the batch's records of bytes hold more than {OPENED_READINGS} readings")
 _BAD_TIME = Rejected(Reason.BAD_FIELD, "the time of acceptance is none")
 
 
@@ -93,6 +101,7 @@ class _Judge:
         self._gateway = outlet.message.sender
         self._speakers = Speakers(registry, self._gateway)
         self._clock = clock
+        self._room = OPENED_READINGS
 
     def prepare(self, found: Found) -> None:
         """Ask the registry once for all that is not known here."""
@@ -162,7 +171,11 @@ class _Judge:
             self._outlet.refuse(_CUT, record.payload, ce_id, part=part, cut=cut)
             return
         view = _BAD_TIME if part.accepted_ms is None else self._speakers.judge(record.device, record.at_ms)
-        parsed = list(parse_payload(record.payload))
+        parsed = list(islice(parse_payload(record.payload), self._room + 1))
+        if len(parsed) > self._room:
+            self._outlet.refuse(_TOO_MANY, record.payload, ce_id, part=part)
+            return
+        self._room -= len(parsed)
         if isinstance(view, Rejected) or not parsed:
             why = view if isinstance(view, Rejected) else _EMPTY
             self._outlet.refuse(why, record.payload, ce_id, part=part)

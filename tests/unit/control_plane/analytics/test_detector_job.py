@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from control_plane.analytics.detector import Detected
 from control_plane.analytics.detector_job import DetectorConfig, DetectorJob
-from control_plane.analytics.job import Headers, Incoming, MemoryState, Output
+from control_plane.analytics.job import Headers, Incoming, MemoryState, Output, State
 from control_plane.analytics.records import Anomaly, EventType, NormalizedReading, Quality, Score, decode, encode
 from shared.batch import ClockQuality, Lane
 from shared.config import ConfigError, load
@@ -109,6 +110,24 @@ def test_a_bug_does_not_stop_the_flow() -> None:
 
     assert run(DetectorJob(broken, KEY, NoTracing()), incoming(encode(READING))) == []  # type: ignore[arg-type]  # broken on purpose
     assert total("detector_readings_failed_total", why="bug") == before + 1
+
+
+def test_a_bug_leaves_the_state_as_it_was_and_names_nobody_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, state = DetectorJob(lambda _: {}, KEY, NoTracing()), MemoryState({b"a": b"1"})
+
+    def half_done(reading: NormalizedReading, state: State) -> list[Detected]:
+        state.set(b"a", b"2")
+        state.set(b"b", b"3")
+        raise KeyError(reading.device_id)
+
+    monkeypatch.setattr(job._detector, "judge", half_done)
+    assert list(job.on_record(incoming(encode(READING)), state)) == []
+    assert state.values == {b"a": b"1"}
+    fields = str([record.__dict__ for record in caplog.records])
+    assert "KeyError at" in fields
+    assert "dev-1" not in fields
 
 
 def test_it_must_know_postgres(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The forwarder as a job: nothing that leaves names a device."""
 
 import logging
+from collections.abc import Iterator
 
 import jsonschema
 import msgspec
@@ -9,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from control_plane.analytics.forwarder_job import ForwarderJob
 from control_plane.analytics.job import Incoming, MemoryState, Output
-from control_plane.analytics.records import EventType, NormalizedReading, Quality, encode
+from control_plane.analytics.records import EventType, NormalizedReading, Quality, decode, encode
 from control_plane.analytics.rules import Op, Rule, Rules
 from shared.batch import ClockQuality, Lane
 from shared.pseudonym import pseudonym
@@ -93,3 +94,27 @@ def test_a_bug_does_not_stop_the_flow() -> None:
         raise KeyError("ours")
 
     assert list(ForwarderJob(broken, KEY, NoTracing()).on_record(incoming(1, True), MemoryState())) == []
+
+
+def test_a_bug_in_the_second_rule_leaves_the_first_ones_state_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    """Else the change of the first would be remembered as sent, and never be."""
+    rules: dict[str, tuple[Rule, ...]] = dict(RULES)
+    job, state = ForwarderJob(lambda: rules, KEY, NoTracing()), MemoryState()
+    assert list(job.on_record(incoming(1, False), state)) == []
+    state.keep()
+    before = dict(state.values)
+
+    class Broken(tuple[Rule, ...]):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[Rule]:
+            yield RULES["gate"][0]
+            raise KeyError("dev-1")
+
+    rules["gate"] = Broken()
+    assert list(job.on_record(incoming(2, True), state)) == []
+    assert state.values == before
+    assert "dev-1" not in str([record.__dict__ for record in caplog.records])
+    rules["gate"] = RULES["gate"]
+    (sent,) = job.on_record(incoming(2, True), state)
+    assert decode(EventType.STOCK, sent.value).delta == -1.0  # type: ignore[union-attr]  # it is one

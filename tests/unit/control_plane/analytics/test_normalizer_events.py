@@ -88,13 +88,38 @@ def test_the_gateways_newest_ledgers_are_summed(ledgers):
     assert (shown("accepted"), shown("acked"), shown("waiting")) == (25, 23, 2)
 
 
-def test_nonsense_is_no_ledger_and_gateways_are_bounded(ledgers, monkeypatch):
-    monkeypatch.setattr(Ledgers, "LIMIT", 1)
-    for text in ("", "x", "[]", '{"telemetry": [1]}'):
+NONSENSE = (
+    *("", "x", "[]", "[" * 900, '{"telemetry": [1]}', '{"telemetry": [-1, 0, 0, 0, 0, 0]}'),
+    '{"telemetry": [1%s, 0, 0, 0, 0, 0]}' % ("0" * 400),  # beyond a float's range: it would end who shows it
+)
+
+
+def test_nonsense_is_no_ledger(ledgers):
+    for text in NONSENSE:
         ledgers.hear("a", text)
+    assert [sample for metric in normalizer_events.LEDGER.collect() for sample in metric.samples] == []
     ledgers.hear("a", ledger(1, 1))
-    ledgers.hear("b", ledger(7, 7))
+    for text in NONSENSE:
+        ledgers.hear("a", text)
     assert shown("accepted") == 1
+
+
+def test_classes_are_an_outboxs_and_doubt_is_no_class(ledgers):
+    """What `edge_agent.ledger` writes after damage, and what a gateway in wrong hands could."""
+    ledgers.hear("a", '{"telemetry": [1, 1, 0, 0, 0, 0], "lost_with_counters": [3, 9]}')
+    ledgers.hear("b", '{"telemetry": [2, 2, 0, 0, 0, 0], "made-up": [7, 7, 0, 0, 0, 0]}')
+    assert shown("accepted") == 3
+    samples = [sample for metric in normalizer_events.LEDGER.collect() for sample in metric.samples]
+    assert {sample.labels["class"] for sample in samples} == {"telemetry"}
+
+
+def test_of_too_many_gateways_those_heard_last_are_summed(ledgers, monkeypatch):
+    monkeypatch.setattr(Ledgers, "LIMIT", 2)
+    ledgers.hear("a", ledger(1, 1))
+    ledgers.hear("b", ledger(20, 20))
+    ledgers.hear("a", ledger(3, 3))
+    ledgers.hear("c", ledger(400, 400))
+    assert shown("accepted") == 403
 
 
 def test_a_lost_range_of_any_size_is_one_step():

@@ -2,9 +2,10 @@
 
 import pytest
 import quixstreams
+from confluent_kafka import KafkaError, KafkaException
 
 from control_plane.analytics import quix_job
-from control_plane.analytics.job import Output
+from control_plane.analytics.job import Incoming, Output
 from control_plane.analytics.job_config import JobConfig
 from control_plane.analytics.quix_job import _KeyState, _Produce
 from shared.errors import Transient
@@ -38,6 +39,19 @@ def test_nothing_is_kept_before_the_record_is_done():
     assert _KeyState(quix).get(b"b") is None
 
 
+def test_what_is_discarded_is_not_kept():
+    quix = QuixState()
+    quix.kept[b"a"] = b"=0"
+    state = _KeyState(quix)
+    state.set(b"a", b"1")
+    state.delete(b"b")
+    state.discard()
+    assert state.get(b"a") == b"0"
+    state.set(b"c", b"2")
+    state.keep()
+    assert quix.kept == {b"a": b"=0", b"c": b"=2"}
+
+
 def test_no_value_can_look_like_an_expiry_stamp():
     quix = QuixState()
     state = _KeyState(quix)
@@ -53,8 +67,9 @@ OUTPUTS = [Output(Kafka.GAP, b"k", b"%d" % n, [("a", b"b")]) for n in range(3)]
 
 
 class Producer:
-    def __init__(self, full=0):
+    def __init__(self, full=0, code=KafkaError.MSG_SIZE_TOO_LARGE):
         self.full = full
+        self.code = code
         self.got = []
         self.polled = 0
 
@@ -62,19 +77,36 @@ class Producer:
         if self.full:
             self.full -= 1
             raise BufferError
+        if len(value) > 10:
+            raise KafkaException(KafkaError(self.code))
         self.got.append((topic, value, key, headers, timestamp))
 
     def poll(self, _):
         self.polled += 1
 
 
-def produce(producer):
+RECORD = Incoming(Kafka.RAW, 0, 5, b"k", b"v", [], 7)
+
+
+class Job:
+    """Has `instead` for what is too large."""
+
+    def __init__(self, instead=None):
+        self.instead = instead
+        self.asked = []
+
+    def instead_of(self, record, output):
+        self.asked.append((record, output))
+        return self.instead
+
+
+def produce(producer, job=None, outputs=OUTPUTS):
     class App:
         class _producer:  # noqa: N801 - Quix's own names
             class _producer:  # noqa: N801
                 _producer = producer
 
-    _Produce(App)(OUTPUTS, 7)
+    _Produce(App, job or Job())(RECORD, outputs)
 
 
 def test_outputs_go_out_in_order_however_full_the_queue_is():
@@ -82,6 +114,29 @@ def test_outputs_go_out_in_order_however_full_the_queue_is():
     produce(producer)
     assert producer.got == [(Kafka.GAP, output.value, b"k", output.headers, 7) for output in OUTPUTS]
     assert producer.polled >= 1
+
+
+LARGE = OUTPUTS[0]._replace(value=b"x" * 11)
+
+
+def test_what_is_too_large_is_replaced_in_its_place():
+    producer, job = Producer(), Job(OUTPUTS[1]._replace(value=b"cut"))
+    produce(producer, job, [OUTPUTS[0], LARGE, OUTPUTS[2]])
+    assert [value for _, value, *_ in producer.got] == [OUTPUTS[0].value, b"cut", OUTPUTS[2].value]
+    assert job.asked == [(RECORD, LARGE)]
+
+
+@pytest.mark.parametrize("instead", [None, LARGE])
+def test_what_is_too_large_whatever_the_job_does_is_left_and_said(instead, caplog):
+    producer = Producer()
+    produce(producer, Job(instead), [LARGE, OUTPUTS[2]])
+    assert [value for _, value, *_ in producer.got] == [OUTPUTS[2].value]
+    assert "output_too_large" in caplog.text
+
+
+def test_another_refusal_ends_the_job():
+    with pytest.raises(KafkaException):
+        produce(Producer(code=KafkaError._FATAL), Job(OUTPUTS[1]), [LARGE])
 
 
 def test_a_queue_that_stays_full_ends_the_job(monkeypatch):

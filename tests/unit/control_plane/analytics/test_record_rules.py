@@ -4,7 +4,13 @@ from hypothesis import strategies as st
 
 from control_plane.analytics import record_rules
 from control_plane.analytics.event_time import LATEST_MS
-from control_plane.analytics.record_rules import judge_aggregate, judge_event, judge_metrics, judge_reading
+from control_plane.analytics.record_rules import (
+    EVENT_DATA_BYTES,
+    judge_aggregate,
+    judge_event,
+    judge_metrics,
+    judge_reading,
+)
 from shared import limits
 from shared.batch import AggregateRecord, EventRecord
 from shared.errors import Reason
@@ -59,3 +65,26 @@ def test_the_same_limits_as_for_a_devices_own_message(metrics):
 @pytest.mark.parametrize("mean", [-1e-6, 1.000001])
 def test_a_mean_outside_its_bounds_is_refused(mean):
     assert judge_aggregate(AggregateRecord("d", 1, "a", 1, 2, 3, 0.0, 1.0, mean)).reason == Reason.BAD_FIELD
+
+
+def nested(levels):
+    data = {}
+    for _ in range(levels):
+        data = {"a": data}
+    return data
+
+
+@pytest.mark.parametrize(
+    ("data", "refused"),
+    [
+        ({"a": "x" * (EVENT_DATA_BYTES - 100)}, False),
+        ({"a": "x" * EVENT_DATA_BYTES}, True),
+        (nested(20), False),
+        (nested(10_000), True),
+        ({"a": 10**4_299}, False),
+        ({"a": 10**4_301}, True),
+    ],
+)
+def test_an_events_data_is_of_a_size_that_can_be_written(data, refused):
+    why = judge_event(EventRecord("d", 1, "name", data))
+    assert (why is not None and why.reason == Reason.BAD_FIELD) == refused

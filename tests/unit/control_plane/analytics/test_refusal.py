@@ -1,10 +1,18 @@
 import base64
+import hashlib
 
+import pytest
+
+from control_plane.analytics.dead_letter import was_cut
+from control_plane.analytics.job import Output
 from control_plane.analytics.raw_message import Cut, read
-from control_plane.analytics.refusal import READING, BatchPlace, Part, refuse
+from control_plane.analytics.refusal import READING, RECORD, WHOLE, BatchPlace, Part, instead_of, refuse
+from shared import limits
 from shared.batch import Lane
 from shared.envelope import rfc3339
 from shared.errors import Reason, Rejected
+from shared.ids import is_device_id
+from shared.topics import Kafka
 from tests.unit.control_plane.analytics.raw_kit import EPOCH, NOW_MS, batched, direct, read_back, reading
 
 WHY = Rejected(Reason.BAD_FIELD, "because")
@@ -39,3 +47,40 @@ def test_what_was_cut_says_what_it_was():
 def test_a_claimed_id_that_is_none_is_no_key():
     made = read_back(refuse(read(batched([reading()])), WHY, b"", "id-1", part=Part(READING, "a b")))
     assert (made.key, made.data.origin.device_id) == ("gw", "a b")
+
+
+def test_a_part_larger_than_any_message_is_cut_and_says_what_it_was():
+    payload = b"x" * (limits.PAYLOAD_BYTES + 1)
+    made = read_back(refuse(read(batched([reading()])), WHY, payload, "id-1", part=Part(RECORD, "dev-1", index=0)))
+    assert base64.b64decode(made.data.payload_base64) == payload[: limits.KEPT_OF_OVERSIZED_BYTES]
+    assert (made.data.length, made.data.sha256) == (len(payload), hashlib.sha256(payload).hexdigest())
+    assert was_cut(made.data)
+    whole = read_back(refuse(read(batched([reading()])), WHY, payload[:-1], "id-1"))
+    assert not was_cut(whole.data)
+
+
+def test_no_text_that_a_sender_chose_makes_it_large():
+    text = "x" * limits.MIB
+    record = batched([reading()], marks={"content-type": text, "clock": text, "ledger": text})
+    for part in (Part(RECORD, text, index=0), WHOLE):
+        made = refuse(read(record), Rejected(Reason.BAD_FIELD, text), b"", "id-1", part=part, cut=Cut(10**99, text))
+        assert len(made.value) < 10_000
+        letter = read_back(made)
+    assert letter.data.origin.device_id is None
+    assert letter.data.length == 2**63 - 1
+
+
+def test_a_shortened_id_is_no_other_devices():
+    made = read_back(refuse(read(batched([reading()])), WHY, b"", "id-1", part=Part(READING, "a" * 65)))
+    assert not is_device_id(made.data.origin.device_id)
+
+
+@pytest.mark.parametrize("size", [0, 10, limits.KAFKA_MESSAGE_BYTES])
+def test_instead_of_what_is_too_large_its_beginning_is_written(size):
+    output = Output(Kafka.NORMALIZED, b"dev-1", b"x" * size, [("ce_id", b"i" * limits.MIB)])
+    made = instead_of(read(batched([reading()])), output)
+    assert len(made.value) + sum(len(value) for _, value in made.headers) < limits.PAYLOAD_BYTES
+    letter = read_back(made)
+    assert (letter.topic, letter.data.reason) == (Kafka.REJECTED, Reason.TOO_LARGE)
+    assert letter.id.startswith("iii")
+    assert was_cut(letter.data)
