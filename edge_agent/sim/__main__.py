@@ -1,7 +1,7 @@
 """`edge-sim`: run a simulated fleet against real brokers.
 
 Exit status: 0 done and everything acknowledged, 1 something was never acknowledged or was refused, 2 usage or
-configuration, 4 a broker is away.
+configuration, 4 a device never reached its broker.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from edge_agent.sim.faults import Fault, schedule
 from edge_agent.sim.fleet import Endpoint, Fleet
 from edge_agent.sim.journal import Journal
 from shared.config import Secret, load, read_secret, setting
-from shared.errors import HubError, Permanent, Transient
+from shared.errors import HubError, Permanent
 
 PROGRESS_S = 1.0
 _EXAMPLES = """examples:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return asyncio.run(_run(plan, args))
     except HubError as error:
         print(f"edge-sim: {error}", file=sys.stderr)
-        return 4 if isinstance(error, Transient) else 2
+        return 2
 
 
 async def _run(plan: plans.Plan, args: argparse.Namespace) -> int:
@@ -83,6 +83,9 @@ async def _run(plan: plans.Plan, args: argparse.Namespace) -> int:
         print(msgspec.json.encode(totals).decode())
     else:
         print("  ".join(f"{name} {value}" for name, value in totals.items()))
+    if fleet.strangers:
+        print(f"edge-sim: {fleet.strangers} devices never reached their broker", file=sys.stderr)
+        return 4
     return 1 if fleet.waiting or fleet.totals.refused or fleet.totals.forgotten else 0
 
 

@@ -7,7 +7,7 @@ with its span in seconds from the start, so that detection can be judged.
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -55,6 +55,11 @@ class Episode:
     def covers(self, at_s: float) -> bool:
         """Whether the fault is on at this moment."""
         return self.start_s <= at_s < self.end_s
+
+
+def happened(episodes: Sequence[Episode], last_s: float, ended_s: float) -> list[Episode]:
+    """The episodes of a device that came before its last reading, each cut off where the run ended."""
+    return [replace(e, end_s=min(e.end_s, ended_s)) for e in episodes if e.start_s <= last_s]
 
 
 def schedule(

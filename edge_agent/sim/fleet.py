@@ -1,7 +1,7 @@
 """The fleet's shell: a connection and a clock for each device.
 
 A device keeps what its broker has not acknowledged, as a real one with a QoS 1 store does, and sends it again after
-a reconnect, up to WAITING messages; beyond that the oldest are forgotten and counted.
+a reconnect, up to WAITING messages; beyond that the oldest that is not under way is forgotten and counted.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from edge_agent.mqtt import REFUSED_FROM, Connection, Options, Will
 from edge_agent.sim.device import Device, Kind, Message
+from edge_agent.sim.faults import happened
 from edge_agent.sim.journal import Journal
 from shared.backoff import Backoff
 from shared.config import Secret
@@ -62,21 +63,27 @@ class Fleet:
         """Messages that no broker has acknowledged yet."""
         return sum(len(member.waiting) for member in self._members)
 
+    @property
+    def strangers(self) -> int:
+        """Devices that never reached their broker."""
+        return sum(not member.met for member in self._members)
+
     async def run(self, duration_s: float, stopping: asyncio.Event, *, drain_s: float = 30.0) -> None:
         """Measure for `duration_s` or until `stopping`, then give the brokers `drain_s` to acknowledge the rest.
 
+        At the end the faults are written down, as far as they came.
         Raises Permanent if a broker refuses a device for good (a wrong key).
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
         self.started_ms = time.time_ns() // 1_000_000
-        self.journal.faults([e for member in self._members for e in member.device.episodes], self.started_ms)
         done = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             speakers = [group.create_task(member.speak(started, done)) for member in self._members]
             async with asyncio.TaskGroup() as measuring:
                 for member in self._members:
                     measuring.create_task(member.measure(started, duration_s, stopping))
+            self._write_faults(loop.time() - started)
             done.set()
             for member in self._members:
                 member.stirred.set()
@@ -86,6 +93,10 @@ class Fleet:
         for member in self._members:
             member.give_up()
 
+    def _write_faults(self, ended_s: float) -> None:
+        faults = [e for m in self._members for e in happened(m.device.episodes, m.last_s, ended_s)]
+        self.journal.faults(faults, self.started_ms)
+
 
 class _Member:
     """One device with its queue and its connection."""
@@ -94,6 +105,9 @@ class _Member:
         self.device = device
         self.waiting: deque[tuple[Message, int]] = deque()
         self.stirred = asyncio.Event()
+        self.met = False
+        self.last_s = -1.0  # when its latest reading was due
+        self._sent: deque[asyncio.Future[int]] = deque()  # of the first messages of `waiting`, in their order
         self._endpoint = endpoint
         self._fleet = fleet
         self._n = 0
@@ -120,17 +134,24 @@ class _Member:
     def _take(self, at_s: float) -> None:
         totals = self._fleet.totals
         now_ms = time.time_ns() // 1_000_000
+        self.last_s = at_s
         for message in self.device.measure(self._n, at_s, now_ms):
             if len(self.waiting) >= WAITING:
-                forgotten, _ = self.waiting.popleft()
-                self._journal(forgotten, now_ms, None)
-                totals.forgotten += 1
+                self._forget()
             self.waiting.append((message, now_ms))
             totals.measured += message.kind is Kind.READING
             totals.repeats += message.kind is Kind.REPEAT
             totals.malformed += message.kind is Kind.MALFORMED
         self._n += 1
         self.stirred.set()
+
+    def _forget(self) -> None:
+        """Give up the oldest message that is not under way: an acknowledgement is told by its place in the line."""
+        place = len(self._sent)
+        message, taken_ms = self.waiting[place]
+        del self.waiting[place]
+        self._journal(message, taken_ms, None)
+        self._fleet.totals.forgotten += 1
 
     async def speak(self, started: float, done: asyncio.Event) -> None:
         """Send what waits, in order, over one connection after the other, until `done` and nothing waits."""
@@ -144,6 +165,7 @@ class _Member:
             try:
                 async with self._connection() as connection:
                     self._fleet.totals.connects += 1
+                    self.met = True
                     attempt = 0
                     await self._converse(connection, started, done)
             except Transient:
@@ -153,19 +175,21 @@ class _Member:
     async def _converse(self, connection: Connection, started: float, done: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         topic = build(Channel.TELEMETRY, DeviceId(self.device.name))
-        sent: deque[asyncio.Future[int]] = deque()
+        self._sent.clear()  # what an earlier connection left open is sent again
         while not (done.is_set() and not self.waiting):
             if self.device.offline_for(loop.time() - started) > 0:
                 return
-            while len(sent) < min(INFLIGHT, len(self.waiting)):
-                message, _ = self.waiting[len(sent)]
+            while len(self._sent) < min(INFLIGHT, len(self.waiting)):
+                message, _ = self.waiting[len(self._sent)]
                 self._first_sent.setdefault((message.n, message.kind), time.time_ns() // 1_000_000)
-                sent.append(connection.publish(topic, message.payload))
-            if not sent:
+                self._sent.append(connection.publish(topic, message.payload))
+            if not self._sent:
                 self.stirred.clear()
                 await self.stirred.wait()
                 continue
-            self._answered(await sent.popleft())
+            code = await self._sent[0]
+            self._sent.popleft()
+            self._answered(code)
 
     def _answered(self, code: int) -> None:
         message, taken_ms = self.waiting.popleft()

@@ -1,7 +1,7 @@
 """What the simulator did, on disk: `sent.jsonl` (each message and its acknowledgement) and `faults.jsonl`.
 
 One JSON object a line. A message's line is written when its broker answered, or at the end if it never did
-(`code` null), so the file is complete when the run is over.
+(`code` null); the faults are those that came to pass. So both files are complete when the run is over.
 """
 
 from pathlib import Path
@@ -55,7 +55,7 @@ class Journal:
         self._sent.write(msgspec.json.encode(line) + b"\n")
 
     def faults(self, episodes: list[Episode], started_ms: int) -> None:
-        """Write every fault's line, once the start is known."""
+        """Write every fault's line."""
         lines = [
             FaultLine(e.device, e.fault, e.metric, _ms(started_ms, e.start_s), _ms(started_ms, e.end_s), e.size)
             for e in episodes
