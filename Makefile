@@ -16,7 +16,7 @@ demo: setup ## the whole way of a reading on real servers, with a cut link and a
 	@$(VENV)/python -m deploy.demo
 
 test: setup lint ## everything: format, lint, types, unit tests, tests on real servers
-	@$(VENV)/pytest
+	@$(VENV)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: setup ## measure: a table and bench.json (ONLY=name, TARGET, DURATION_S)
 	@$(VENV)/python -m deploy.bench
@@ -31,7 +31,7 @@ stack-stop: setup-venv ## stop them; the data stays
 	@$(VENV)/python -m deploy.stack down
 
 check: setup-venv lint ## format, lint, types, import rules, unit tests; under a minute
-	@$(VENV)/pytest -q tests/unit tests/test_architecture.py
+	@$(VENV)/pytest -q -n 2 --dist loadfile tests/unit tests/test_architecture.py
 
 docs: setup-venv ## write docs/reference again from the code
 	@$(VENV)/python -m deploy.reference
