@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from control_plane.analytics.printable import printable
 from control_plane.analytics.sink_store import SQL
 from control_plane.db.connect import connect, database_errors
 from shared.envelope import rfc3339
@@ -48,9 +49,9 @@ def as_json(anomaly: StoredAnomaly) -> str:
 
 
 def as_line(anomaly: StoredAnomaly) -> str:
-    """One anomaly for people."""
+    """One anomaly for people; what a device or gateway named in it cannot steer their terminal."""
     expected = "" if anomaly.expected is None else f" expected {anomaly.expected:.6g}"
-    return (
+    return printable(
         f"{anomaly.ts} {anomaly.severity:<8} {anomaly.device_id} {anomaly.metric}={anomaly.value:.6g}{expected}"
         f" ({anomaly.reason}, {anomaly.source}, score {anomaly.score:.1f})"
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from control_plane.analytics.printable import printable
 from control_plane.analytics.sink_cli import since_ms
 from shared.config import ConfigError, load, setting
 from shared.errors import Reason
@@ -136,14 +137,15 @@ def _show(args: argparse.Namespace) -> int:
         return 0
     record = letter.record
     kept = dead_letter.payload(record)
-    _print(f"{letter.ce_id}\n  {record.reason}: {record.detail}")
+    _print(printable(letter.ce_id))
+    _print(printable(f"  {record.reason}: {record.detail}"))
     for name, value in msgspec.to_builtins(record.origin).items():
         if value not in (None, {}):
-            _print(f"  {name:13}{value if isinstance(value, str | int) else json.dumps(value)}")
+            _print(printable(f"  {name:13}{value if isinstance(value, str | int) else json.dumps(value)}"))
     _print(
         f"  {'length':13}{record.length}" + ("" if whole["replayable"] else f" (only {len(kept)} kept: no replay)")
     )
-    _print(f"  {'sha256':13}{record.sha256}")
+    _print(printable(f"  {'sha256':13}{record.sha256}"))
     _print(f"  {'payload':13}{kept[:_PREVIEW_BYTES]!r}{'…' if len(kept) > _PREVIEW_BYTES else ''}")
     return 0
 
@@ -187,7 +189,9 @@ def _brief(letter: "DeadLetter") -> dict[str, Any]:
 
 def _line(letter: "DeadLetter") -> str:
     record = letter.record
-    return f"{record.origin.received_at}  {record.reason:15}  {letter.key:20}  {letter.ce_id}  {record.detail}"
+    return printable(
+        f"{record.origin.received_at}  {record.reason:15}  {letter.key:20}  {letter.ce_id}  {record.detail}"
+    )
 
 
 def _print(line: str) -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from control_plane.analytics import hold, residuals
+from control_plane.analytics.event_time import was_ahead
 from control_plane.analytics.hold import Book, Scale, Signal
 from control_plane.analytics.job import State
 from control_plane.analytics.records import Anomaly, Judge, NormalizedReading, Severity, text_ms
@@ -26,10 +27,6 @@ from shared.batch import Lane
 
 CHANNELS = 64
 """Metrics per device that the z-score follows; more are not scored (limits and edge verdicts still count)."""
-
-AHEAD_MS = 3_000
-"""A newest time so much after the receipt of a later reading is taken for a wrong clock's. The normaliser takes known
-offsets above 2 s off."""
 
 MARGIN = 0.02
 """How far inside the limits, as a share of their range, a value must return to be back."""
@@ -132,7 +129,7 @@ def _score(
             return None, None, False
         return Head(at_ms, value), None, False
     head = _HEAD.decode(packed)
-    if head.at_ms > text_ms(reading.received_at) + AHEAD_MS:
+    if was_ahead(head.at_ms, text_ms(reading.received_at)):
         head.at_ms = at_ms - 1
     if reading.lane is Lane.REPLAY or at_ms <= head.at_ms:
         return None, None, True

@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from control_plane.analytics import runner
-from control_plane.analytics.detector import Detector, LimitsOf
+from control_plane.analytics.detector import Detector, Limits
 from control_plane.analytics.detector_events import READINGS, AnomalyDetected, DetectionFailed, ReadingUnreadable
 from control_plane.analytics.fault import place_of
 from control_plane.analytics.job import Incoming, Output, State, Writer, header
@@ -47,19 +48,33 @@ class DetectorConfig(JobConfig):
         return found
 
 
+class LimitsSource(Protocol):
+    """What the job must know of device types' limits; `LimitsView` is one."""
+
+    def check(self) -> None:
+        """Raises if what is known grows old for good."""
+        ...
+
+    def limits_of(self, device_type: str) -> Limits:
+        """The type's limits as far as they are known; never waits."""
+        ...
+
+
 class DetectorJob:
     """The detector as a stream job: counts, traces, and never lets one record stop the flow."""
 
     source = Kafka.NORMALIZED
     sinks = (Kafka.ANOMALY,)
 
-    def __init__(self, limits_of: LimitsOf, pseudonym_key: bytes, tracing: Tracing) -> None:
-        self._detector = Detector(limits_of)
+    def __init__(self, limits: LimitsSource, pseudonym_key: bytes, tracing: Tracing) -> None:
+        self._limits = limits
+        self._detector = Detector(limits.limits_of)
         self._key = pseudonym_key
         self._tracing = tracing
 
     def on_record(self, record: Incoming, state: State) -> Iterable[Output]:
-        """The anomalies that one record of `normalized` begins."""
+        """The anomalies that one record of `normalized` begins. Raises what ended the view of the limits."""
+        self._limits.check()
         if header(record, "ce_type") != EventType.READING:
             return ()
         began_ns = time.time_ns()
@@ -104,7 +119,7 @@ def main(env: Mapping[str, str]) -> int:
     configure_logging(config.log_level)
     tracing = open_tracing("hub-detector", env)
     limits = LimitsView(config.database_url)
-    job = DetectorJob(limits.limits_of, key, tracing)
+    job = DetectorJob(limits, key, tracing)
 
     def know_limits() -> None:
         limits.start()

@@ -19,6 +19,10 @@ PLAUSIBLE_AHEAD_MS = 86_400_000
 LATEST_MS = 253_402_300_800_000 - 2 * PLAUSIBLE_AHEAD_MS
 """Two days before the year 10000, which a time stamp cannot name: what is added to such a time still has a name."""
 
+AHEAD_MS = 3_000
+"""How far the newest time of a device may lie after the hub's receipt of a later reading. Known offsets above 2 s
+were taken off; what is further ahead came from a wrong clock."""
+
 SAMPLES = 15
 SAMPLE_EVERY_MS = 1_000
 _ENOUGH = 5
@@ -74,6 +78,15 @@ def normalise(
 def is_plausible(ts_ms: int, reference_ms: int) -> bool:
     """True if something received or accepted at `reference_ms` can have happened at `ts_ms`."""
     return PLAUSIBLE_FROM_MS <= ts_ms <= reference_ms + PLAUSIBLE_AHEAD_MS
+
+
+def was_ahead(newest_ms: int, received_ms: int) -> bool:
+    """True if the newest time seen of a device cannot be, by the hub's receipt of a reading that came after it.
+
+    Who orders readings by their own times must then forget that time: else one reading of a wrong clock makes all
+    that follow look late, for as long as it was ahead.
+    """
+    return newest_ms > received_ms + AHEAD_MS
 
 
 Sample = tuple[int, int]

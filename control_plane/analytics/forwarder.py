@@ -14,6 +14,9 @@ and the backlog later, the count is what it would have been in order, if the dev
 twice between two outages (with a debounce, but for the two seams). A late reading never changes a level: the newer
 level has it in it already.
 
+A newest time that lies after the hub's own receipt of a later live reading came from a wrong clock and is forgotten,
+as in the detector: what follows it is not late.
+
 A device appears in what is emitted by its pseudonym only.
 """
 
@@ -22,6 +25,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from control_plane.analytics.event_time import was_ahead
 from control_plane.analytics.job import State
 from control_plane.analytics.records import NormalizedReading, StockAdjusted, text_ms
 from control_plane.analytics.rules import Late, Level, Rule, Rules
@@ -129,6 +133,9 @@ def _apply(rule: Rule, reading: NormalizedReading, state: State) -> _Change | No
     packed = state.get(name)
     kept = RuleState() if packed is None else _STATE.decode(packed)
     at_ms = text_ms(reading.ts)
+    # Of the replay lane not even the receipt is always new: a dead letter that comes back keeps its own.
+    if reading.lane is Lane.LIVE and was_ahead(kept.newest_ms, text_ms(reading.received_at)):
+        _forget_after(kept, at_ms)
     if at_ms <= kept.newest_ms:
         change = _count_late(rule, kept, at_ms, holds=holds) if rule.late is Late.COUNT else None
     elif reading.lane is Lane.REPLAY and rule.late is Late.IGNORE:
@@ -206,6 +213,21 @@ def _follow(
         return None
     kept.level += delta / level.scale
     return _Change(delta, kept.moved_ms)
+
+
+def _forget_after(kept: RuleState, at_ms: int) -> None:
+    """No time after this one can be. What was seen stays seen, as of now; what was pending begins anew."""
+    kept.newest_ms = -1
+    if (kept.live.since_ms or 0) > at_ms:
+        kept.live.since_ms = None
+    if kept.moved_ms > at_ms:
+        kept.moved_to = None
+    stretches = [stretch for stretch in kept.stretches if stretch.first_ms < at_ms]
+    for stretch in stretches:
+        stretch.last_ms = min(stretch.last_ms, at_ms - 1)
+    kept.stretches = stretches
+    if kept.late_ms >= at_ms or (kept.gap_ms or 0) >= at_ms:
+        kept.gap_ms, kept.late_ms = None, -1
 
 
 def _advance(kept: RuleState, at_ms: int) -> None:

@@ -1,5 +1,6 @@
 """`hub analytics forwarder`: the process that runs the InventoryAdjustmentForwarder."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class ForwarderConfig(JobConfig):
 
 
 class ForwarderJob:
-    """The forwarder as a stream job: counts, and never lets one record stop the flow.
+    """The forwarder as a stream job: counts, traces, and never lets one record stop the flow.
 
     What it writes leaves the IoT domain, so nothing of it names a device: key, subject and id bear the pseudonym.
     """
@@ -58,6 +59,7 @@ class ForwarderJob:
         """The changes of stock that one record of `normalized` leads to."""
         if header(record, "ce_type") != EventType.READING:
             return ()
+        began_ns = time.time_ns()
         try:
             reading = decode_reading(record.value)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -71,9 +73,9 @@ class ForwarderJob:
             ForwardingFailed(record.partition, record.offset, place_of(error)).emit()
             return ()
         READINGS.inc()
-        if not found:
-            return ()
         parent = header(record, "traceparent")
+        if parent is not None and self._tracing.enabled:
+            parent = self._tracing.stage("forward", parent, began_ns, time.time_ns(), {"adjustments": len(found)})
         outputs = []
         for change, ce_id in found:
             StockChanged(change.source_pseudonym, change.sku, change.location, change.delta).emit()

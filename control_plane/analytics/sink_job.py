@@ -1,6 +1,7 @@
 """`hub analytics sink`: telemetry and anomalies from Kafka into Postgres, and the tables' time partitions."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,8 @@ def main(env: Mapping[str, str], *, start_over: bool = False) -> int:
     """Run both sinks until a signal comes. `start_over`: read logs anew that end before what was stored of them."""
     config = load(SinkConfig, env)
     configure_logging(config.log_level)
+    # While Kafka is away this library says so some forty times a second; the sinks say it once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     tracing = open_tracing("hub-sink", env)
     try:
         # The grace covers one statement's time-out: a batch that is on its way is waited for.

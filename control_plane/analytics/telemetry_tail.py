@@ -15,6 +15,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from control_plane.analytics.printable import printable
 from control_plane.analytics.records import EventType, NormalizedReading, decode_reading
 from control_plane.db.kafka_reader import stop_reader
 from shared.errors import Permanent, Transient
@@ -116,21 +117,16 @@ def as_line(reading: NormalizedReading) -> str:
     words = [reading.ts, reading.device_id]
     words += [f"{name}={_short(value)}" for name, value in reading.metrics.items()]
     if reading.status is not None:
-        words.append(_printable(reading.status))
+        words.append(reading.status)
     if reading.lane.value != "live":
         words.append(f"[{reading.lane.value}]")
     words += [f"[{flag.value}]" for flag in reading.quality.flags]
     if reading.score is not None:
         words.append(f"[edge: {reading.score.metric} {reading.score.reason} {reading.score.value:.1f}]")
-    return " ".join(words)
+    return printable(" ".join(words))
 
 
 def _short(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"{value:.6g}" if isinstance(value, float) else _printable(str(value))
-
-
-def _printable(text: str) -> str:
-    """A device's text must not steer the terminal."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

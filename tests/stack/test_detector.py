@@ -96,9 +96,12 @@ async def test_what_the_hub_and_the_edge_find(
     seen, anomaly = found[behind]
     assert (anomaly.source, anomaly.score, anomaly.reason) == ("edge", 6.5, "noise")
     assert seen.headers["traceparent"] == TRACE
-    await until(lambda: detector.metric("anomaly_events_total", source="edge") == 1.0, "it is counted")
-    assert detector.metric("anomaly_events_total", source="hub") == 1.0
-    assert detector.ready()
+    # The topic is shared, and so is the group: what other tests left unread is judged here too.
+    await until(lambda: detector.metric("anomaly_events_total", source="edge") >= 1.0, "it is counted")
+    assert detector.metric("anomaly_events_total", source="hub") >= 1.0
+    # The anomalies may be there before the process says so: it knows its place in the group from librdkafka's
+    # statistics, which come every two seconds.
+    await until(detector.ready, "the detector is ready")
     log = detector.log_end()
     assert "anomaly_detected" in log
     assert direct not in log

@@ -21,3 +21,8 @@ def test_for_people() -> None:
 def test_for_programs() -> None:
     assert msgspec.json.decode(as_json(ANOMALY), type=StoredAnomaly) == ANOMALY
     assert "\n" not in as_json(ANOMALY)
+
+
+def test_words_of_a_gateway_do_not_steer_the_terminal() -> None:
+    hostile = msgspec.structs.replace(ANOMALY, reason="\x1b[2J", metric="a\nb")
+    assert as_line(hostile).split(" ", 3)[3] == "a\ufffdb=80.25 expected 20.5 (\ufffd[2J, hub, score 12.3)"

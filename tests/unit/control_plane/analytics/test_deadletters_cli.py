@@ -7,7 +7,7 @@ import pytest
 from control_plane.analytics import deadletters_cli
 from control_plane.analytics.deadletters import Choice, DeadLetter
 from shared.config import ConfigError
-from tests.unit.control_plane.analytics.raw_kit import Bench, direct
+from tests.unit.control_plane.analytics.raw_kit import Bench, batched, direct, reading
 
 
 def parser():
@@ -59,6 +59,25 @@ def test_a_letter_on_a_line_and_in_brief():
     brief = deadletters_cli._brief(letter)
     assert (brief["ce_id"], brief["reason"], brief["origin"]["sender"]) == (output.id, "malformed", "solo")
     assert "payload_base64" not in brief
+
+
+def test_what_a_sender_wrote_does_not_steer_the_terminal(monkeypatch, capsys):
+    (output,) = Bench().outputs(
+        batched([reading()], payload=b"x", marks={"content-type": "\x1b[2J", "clock": "\x1b]0;x"})
+    )
+    letter = DeadLetter(output.id + "\x1b", output.key, output.data)
+    assert "\x1b" not in deadletters_cli._line(letter)
+
+    async def found(*_):
+        return letter
+
+    monkeypatch.setattr("control_plane.analytics.deadletters.find", found)
+    monkeypatch.setenv("HUB_KAFKA_BOOTSTRAP", "127.0.0.1:9")
+    args = parser().parse_args(["deadletters", "show", "x"])
+    assert args.run(args) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "content_type \ufffd[2J" in shown
 
 
 def test_every_command_helps_with_an_example(capsys):

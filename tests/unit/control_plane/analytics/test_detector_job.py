@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from control_plane.analytics.detector import Detected
+from control_plane.analytics.detector import Detected, Limits
 from control_plane.analytics.detector_job import DetectorConfig, DetectorJob
 from control_plane.analytics.job import Headers, Incoming, MemoryState, Output, State
 from control_plane.analytics.records import Anomaly, EventType, NormalizedReading, Quality, Score, decode, encode
 from shared.batch import ClockQuality, Lane
 from shared.config import ConfigError, load
+from shared.errors import Transient
 from shared.pseudonym import pseudonym
 from shared.topics import Kafka
 from shared.tracing import Attributes, NoTracing
@@ -47,6 +48,20 @@ class Recorder:
         return
 
 
+class NoLimits:
+    """Device types without limits."""
+
+    failure: Exception | None = None
+
+    def check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def limits_of(self, device_type: str) -> Limits:
+        del device_type
+        return {}
+
+
 def incoming(value: bytes, kind: str = EventType.READING, more: Mapping[str, str] | None = None) -> Incoming:
     headers: Headers = [("ce_type", kind.encode()), ("ce_id", b"x")]
     headers += [(name, text.encode()) for name, text in (more or {}).items()]
@@ -64,9 +79,7 @@ def total(name: str, **labels: str) -> float:
 def test_an_anomalys_envelope(caplog: pytest.LogCaptureFixture) -> None:
     before = total("anomaly_events_total", severity="warning", source="edge")
     with caplog.at_level(logging.INFO, "events"):
-        found = run(
-            DetectorJob(lambda _: {}, KEY, NoTracing()), incoming(encode(READING), more={"traceparent": TRACE})
-        )
+        found = run(DetectorJob(NoLimits(), KEY, NoTracing()), incoming(encode(READING), more={"traceparent": TRACE}))
     assert len(found) == 1
     headers = {name: value.decode() for name, value in found[0].headers}
     assert (found[0].topic, found[0].key) == (Kafka.ANOMALY, b"dev-1")
@@ -86,18 +99,18 @@ def test_an_anomalys_envelope(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_traced_reading_has_its_stage_and_the_anomaly_goes_on_from_it() -> None:
     tracing = Recorder()
-    found = run(DetectorJob(lambda _: {}, KEY, tracing), incoming(encode(READING), more={"traceparent": TRACE}))
+    found = run(DetectorJob(NoLimits(), KEY, tracing), incoming(encode(READING), more={"traceparent": TRACE}))
     assert tracing.stages == [("detect", TRACE, {"anomalies": 1})]
     assert dict(found[0].headers)["traceparent"] == NEXT.encode()
 
 
 def test_other_types_are_passed_by() -> None:
-    assert run(DetectorJob(lambda _: {}, KEY, NoTracing()), incoming(b"{}", EventType.AGGREGATE)) == []
+    assert run(DetectorJob(NoLimits(), KEY, NoTracing()), incoming(b"{}", EventType.AGGREGATE)) == []
 
 
 def test_what_cannot_be_read_is_counted_and_passed_by() -> None:
     before = total("detector_readings_failed_total", why="unreadable")
-    job = DetectorJob(lambda _: {}, KEY, NoTracing())
+    job = DetectorJob(NoLimits(), KEY, NoTracing())
     assert [run(job, incoming(value)) for value in (b"", b"\xff", b'{"device_id": 1}')] == [[]] * 3
     assert total("detector_readings_failed_total", why="unreadable") == before + 3
 
@@ -105,17 +118,18 @@ def test_what_cannot_be_read_is_counted_and_passed_by() -> None:
 def test_a_bug_does_not_stop_the_flow() -> None:
     before = total("detector_readings_failed_total", why="bug")
 
-    def broken(_: str) -> dict[str, object]:
-        raise KeyError("ours")
+    class Broken(NoLimits):
+        def limits_of(self, device_type: str) -> Limits:
+            raise KeyError(device_type)
 
-    assert run(DetectorJob(broken, KEY, NoTracing()), incoming(encode(READING))) == []  # type: ignore[arg-type]  # broken on purpose
+    assert run(DetectorJob(Broken(), KEY, NoTracing()), incoming(encode(READING))) == []
     assert total("detector_readings_failed_total", why="bug") == before + 1
 
 
 def test_a_bug_leaves_the_state_as_it_was_and_names_nobody_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job, state = DetectorJob(lambda _: {}, KEY, NoTracing()), MemoryState({b"a": b"1"})
+    job, state = DetectorJob(NoLimits(), KEY, NoTracing()), MemoryState({b"a": b"1"})
 
     def half_done(reading: NormalizedReading, state: State) -> list[Detected]:
         state.set(b"a", b"2")
@@ -128,6 +142,15 @@ def test_a_bug_leaves_the_state_as_it_was_and_names_nobody_in_the_log(
     fields = str([record.__dict__ for record in caplog.records])
     assert "KeyError at" in fields
     assert "dev-1" not in fields
+
+
+def test_limits_that_grow_old_for_good_end_the_job() -> None:
+    limits = NoLimits()
+    job = DetectorJob(limits, KEY, NoTracing())
+    assert len(run(job, incoming(encode(READING)))) == 1
+    limits.failure = Transient("the view ended")
+    with pytest.raises(Transient):
+        run(job, incoming(encode(READING)))
 
 
 def test_it_must_know_postgres(tmp_path: Path) -> None:

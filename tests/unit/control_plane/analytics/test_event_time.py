@@ -3,7 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane.analytics import event_time
-from control_plane.analytics.event_time import LATEST_MS, PLAUSIBLE_FROM_MS, Rules, normalise, skew_of, with_sample
+from control_plane.analytics.event_time import (
+    AHEAD_MS,
+    LATEST_MS,
+    PLAUSIBLE_FROM_MS,
+    Rules,
+    normalise,
+    skew_of,
+    was_ahead,
+    with_sample,
+)
 from control_plane.analytics.records import Flag
 from shared.batch import ClockQuality
 from shared.envelope import rfc3339
@@ -105,3 +114,9 @@ def test_samples_are_few_and_the_newest():
     assert with_sample(samples, samples[-1][0] + 1_000, 0) is not None
     assert with_sample(samples, samples[-1][0] - 5, 0) is not None  # the hub's own clock went back
     assert event_time.SAMPLES == 15
+
+
+def test_a_newest_time_well_after_a_later_receipt_was_ahead():
+    assert not was_ahead(NOW + AHEAD_MS, NOW)
+    assert was_ahead(NOW + AHEAD_MS + 1, NOW)
+    assert not was_ahead(-1, NOW)

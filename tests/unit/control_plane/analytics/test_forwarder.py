@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from control_plane.analytics.forwarder import STRETCHES, Adjustment, Forwarder
+from control_plane.analytics.forwarder import STRETCHES, Adjustment, Forwarder, RuleState
 from control_plane.analytics.job import MemoryState
 from control_plane.analytics.records import NormalizedReading, Quality
 from control_plane.analytics.rules import Late, Level, Op, Rule
@@ -42,6 +42,7 @@ class Bench:
 
     def __init__(self, *rules: Rule) -> None:
         self.state = MemoryState()
+        self.now_ms = 0
         self.forwarder = Forwarder(lambda: {"gate": rules}, lambda device: pseudonym(KEY, device))
 
     def at(
@@ -51,15 +52,17 @@ class Bench:
         lane: Lane = Lane.LIVE,
         device_type: str | None = "gate",
         metric: str | None = None,
+        received_ms: int | None = None,
         **more: MetricValue,
     ) -> list[Adjustment]:
+        self.now_ms = max(self.now_ms, at_ms)
         name = metric or ("closed" if isinstance(value, bool) else "kg")
         item = NormalizedReading(
             device_id="dev-1",
             device_type=device_type,
             ts=rfc3339(START_MS + at_ms),
             ts_raw=at_ms,
-            received_at=rfc3339(START_MS + at_ms),
+            received_at=rfc3339(START_MS + (self.now_ms if received_ms is None else received_ms)),
             metrics={name: value, **more},
             lane=lane,
             quality=Quality(ClockQuality.SYNCED, None, ()),
@@ -310,3 +313,54 @@ def test_nothing_that_comes_in_breaks_it(readings: list[tuple[int, bool, Lane]],
     bench = Bench(rule(late=Late.COUNT, quantity=1.0, debounce_s=debounce_s))
     ids = [found.ce_id for second, value, lane in readings for found in bench.at(second * 1_000, value, lane)]
     assert len(set(ids)) == len(ids)
+
+
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize("late", list(Late))
+def test_one_reading_dated_ahead_silences_no_rule(late: Late) -> None:
+    bench = Bench(rule(late=late))
+    assert bench.deltas((0, False), (1_000, True), (2_000, False)) == [-1.0]
+    bench.at(20 * HOUR_MS, False, received_ms=3_000)
+    bench.now_ms = 3_000
+    later = [(4_000, False), (5_000, True), (6_000, True), (7_000, False), (8_000, True)]
+    assert bench.deltas(*later) == [-1.0, -1.0]
+    state = msgspec.msgpack.decode(bench.state.values[b"i:r1"], type=RuleState)
+    assert state.newest_ms == START_MS + 8_000
+    assert all(stretch.last_ms <= START_MS + 8_000 for stretch in state.stretches)
+
+
+def test_a_debounce_that_began_ahead_begins_anew() -> None:
+    bench = Bench(rule(debounce_s=2.0))
+    bench.at(0, False)
+    bench.at(HOUR_MS, True, received_ms=1_000)
+    bench.now_ms = 1_000
+    assert bench.deltas((2_000, True), (3_000, True)) == []
+    assert bench.deltas((4_000, True)) == [-1.0]
+
+
+def test_one_level_dated_ahead_does_not_hold_the_level_fast() -> None:
+    bench = Bench(level_rule(debounce_s=2.0))
+    bench.at(0, 10.0)
+    bench.at(HOUR_MS, 20.0, received_ms=1_000)
+    bench.now_ms = 1_000
+    assert bench.deltas((2_000, 7.0), (3_000, 7.0), (4_000, 7.0)) == [-3.0]
+
+
+def test_what_fills_a_gap_counts_as_before_after_a_reading_dated_ahead() -> None:
+    bench = Bench(rule(late=Late.COUNT))
+    bench.deltas((0, False), (1_000, False), (2_000, False))
+    bench.at(HOUR_MS, False, received_ms=2_500)
+    bench.now_ms = 2_500
+    # An outage from 3 s to 60 s; live first, the backlog after it.
+    assert bench.deltas((60_000, False), (61_000, False)) == []
+    assert bench.deltas((10_000, True, Lane.REPLAY), (11_000, False, Lane.REPLAY)) == [-1.0]
+
+
+def test_a_dead_letter_that_comes_back_with_its_old_receipt_forgets_nothing() -> None:
+    bench = Bench(rule())
+    bench.deltas((0, False), (60_000, True))
+    before = dict(bench.state.values)
+    assert bench.at(1_000, False, Lane.REPLAY, received_ms=1_000) == []
+    assert bench.state.values == before

@@ -15,7 +15,7 @@ from control_plane.analytics.rules import Op, Rule, Rules
 from shared.batch import ClockQuality, Lane
 from shared.pseudonym import pseudonym
 from shared.topics import Kafka
-from shared.tracing import NoTracing
+from shared.tracing import Attributes, NoTracing
 from tests.stack.hub_process import CHECKOUT
 
 KEY = bytes(32)
@@ -87,6 +87,24 @@ def test_what_is_no_reading_is_passed_by() -> None:
     job = ForwarderJob(lambda: RULES, KEY, NoTracing())
     bad = [incoming(1, True, EventType.AGGREGATE), incoming(1, True)._replace(value=b"{}")]
     assert [list(job.on_record(record, MemoryState())) for record in bad] == [[], []]
+
+
+def test_a_traced_reading_has_its_stage_and_the_change_goes_on_from_it() -> None:
+    stages = []
+
+    class Recorder(NoTracing):
+        enabled = True
+
+        def stage(
+            self, name: str, parent: str | None, start_ns: int, end_ns: int, attributes: Attributes
+        ) -> str | None:
+            stages.append((name, parent, 0 < start_ns <= end_ns, dict(attributes)))
+            return TRACE.replace("b7ad", "aaaa")
+
+    job, state = ForwarderJob(lambda: RULES, KEY, Recorder()), MemoryState()
+    found = [list(job.on_record(incoming(second, value), state)) for second, value in enumerate([False, True])]
+    assert stages == [("forward", TRACE, True, {"adjustments": len(sent)}) for sent in found]
+    assert dict(found[1][0].headers)["traceparent"] == TRACE.replace("b7ad", "aaaa").encode()
 
 
 def test_a_bug_does_not_stop_the_flow() -> None:

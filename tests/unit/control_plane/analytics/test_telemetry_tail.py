@@ -33,5 +33,7 @@ def test_what_is_out_of_the_ordinary_is_said() -> None:
 
 
 def test_a_devices_text_does_not_steer_the_terminal() -> None:
+    found = line(score=Score(1.0, "a\x1b[2J", "b\n"))
+    assert found == f"{AT} dev-1 [edge: a\ufffd[2J b\ufffd 1.0]"
     found = line(metrics={"mode": "\x1b[2J\n"}, status="a\rb\x07")
     assert found == f"{AT} dev-1 mode=\ufffd[2J\ufffd a\ufffdb\ufffd"
