@@ -33,13 +33,17 @@ class Gateway:
         settings: Mapping[str, str] | None = None,
         *,
         save_on_change: bool = True,
+        data_dir: Path | None = None,
     ) -> None:
-        """`save_on_change`: of the local broker, True as shipped. `settings`: environment of the agent."""
+        """`save_on_change`: of the local broker, True as shipped. `settings`: environment of the agent.
+
+        `data_dir`: the agent's, for one on a disk of its own.
+        """
         self.id = identity.id
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
         self.broker = LocalBroker(root, save_on_change=save_on_change)
-        self.data_dir = root / "agent"
+        self.data_dir = data_dir or root / "agent"
         self.data_dir.mkdir(mode=0o700, exist_ok=True)
         key_file = self.data_dir / "key"
         key_file.touch(mode=0o600)

@@ -9,39 +9,31 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.site import Gateway, Identity
+from deploy.site import Gateway
 from deploy.stack import LocalBroker
-from edge_agent.mqtt import Connection, Options
 from edge_agent.skew import SkewBook
-from shared.batch import (
-    Ack,
-    BytesRecord,
-    ReadingRecord,
-    Record,
-    decode_header,
-    decode_record,
-    decode_records,
-    encode_ack,
-    unpack,
+from shared.batch import BytesRecord, ReadingRecord
+from shared.errors import Permanent
+from tests.stack.gateway_kit import (
+    IDENTITY,
+    NOWHERE,
+    device,
+    gateway_status,
+    hub,
+    numbers,
+    reading,
+    records,
+    until,
 )
-from shared.config import Secret
-from shared.errors import Permanent, Rejected
-from shared.topics import Channel, build, parse, subscription
 
 pytestmark = pytest.mark.stack
-
-NOWHERE = "mqtt://127.0.0.1:9"
-IDENTITY = Identity("gw-1", "k:test", Secret("secret"))
 
 
 @pytest.fixture
@@ -51,48 +43,6 @@ def gateway(server_dir: Path) -> Iterator[Gateway]:
     made.start()
     yield made
     made.stop()
-
-
-def records(gateway: Gateway) -> list[Record]:
-    """What the outbox holds, in order of acceptance."""
-    db = sqlite3.connect(f"file:{gateway.data_dir / 'outbox.db'}?mode=ro", uri=True)
-    try:
-        rows = [decode_record(record) for (record,) in db.execute("SELECT record FROM rows ORDER BY seq")]
-    finally:
-        db.close()
-    assert not [row for row in rows if isinstance(row, Rejected)]
-    return rows  # type: ignore[return-value]  # the Rejected are asserted away
-
-
-def numbers(gateway: Gateway) -> dict[str, list[int]]:
-    """`n` of each device's readings, in order of acceptance."""
-    found: dict[str, list[int]] = {}
-    for record in records(gateway):
-        if isinstance(record, ReadingRecord) and "n" in record.metrics:
-            found.setdefault(record.device, []).append(int(record.metrics["n"]))
-    return found
-
-
-def reading(n: int, **fields: object) -> bytes:
-    return json.dumps({"ts": time.time_ns() // 1_000_000, "n": n, "temperature": 20.0} | fields).encode()
-
-
-async def until(condition: Callable[[], object], within_s: float = 30.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def device(gateway: Gateway, name: str) -> AsyncIterator[Callable[..., "asyncio.Future[int]"]]:
-    """Publishes as the device does; the future is the broker's PUBACK."""
-    async with Connection(Options(gateway.broker.url, name)) as connection:
-        topic = build(Channel.TELEMETRY, name)  # type: ignore[arg-type]
-
-        def publish(payload: bytes, **more: object) -> "asyncio.Future[int]":
-            return connection.publish(topic, payload, **more)  # type: ignore[arg-type]
-
-        yield publish
 
 
 async def test_what_devices_send_is_accepted_once_and_in_order(gateway: Gateway) -> None:
@@ -154,16 +104,6 @@ async def test_the_local_broker_may_go_and_come_back(gateway: Gateway) -> None:
     async with device(gateway, "d1") as send:
         await send(reading(1))
     await until(lambda: numbers(gateway) == {"d1": [0, 1]})
-
-
-def gateway_status(gateway: Gateway) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-m", "edge_agent", "status", "--json"],
-        env=os.environ | dict(gateway.env), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    found = json.loads(done.stdout)
-    assert done.returncode == (0 if found["ready"] else 1)
-    return found
 
 
 async def test_bad_input_is_kept_as_bytes_and_the_flow_goes_on(gateway: Gateway) -> None:
@@ -266,37 +206,6 @@ async def test_only_one_agent_runs_on_a_directory(gateway: Gateway) -> None:
         )
 
 
-@asynccontextmanager
-async def hub(broker: LocalBroker) -> AsyncIterator[list[Record]]:
-    """A hub that acknowledges every batch, and what it got."""
-    got: list[Record] = []
-
-    async def serve(connection: Connection) -> None:
-        while True:
-            for message in await connection.receive():
-                header = decode_header(dict(message.user_properties))
-                assert not isinstance(header, Rejected)
-                unpacked = unpack(message.payload)
-                assert not isinstance(unpacked, Rejected)
-                found = decode_records(unpacked)
-                assert not isinstance(found, Rejected)
-                got.extend(record for record in found if not isinstance(record, tuple))
-                address = parse(message.topic)
-                assert address is not None
-                ack = encode_ack(Ack({header.epoch: [header.number]}))
-                connection.publish(build(Channel.ACKS, address.owner), ack)
-                connection.ack(message)
-
-    async with Connection(Options(broker.url, "_hub")) as connection:
-        await connection.subscribe(subscription(Channel.BATCHES))
-        serving = asyncio.ensure_future(serve(connection))
-        try:
-            yield got
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-
-
 async def test_doctor_and_canary_go_the_whole_path(server_dir: Path) -> None:
     broker = LocalBroker(server_dir / "hub")
     broker.start()
@@ -310,7 +219,7 @@ async def test_doctor_and_canary_go_the_whole_path(server_dir: Path) -> None:
             found = await doctor(gateway, "--canary")
             assert {finding["verdict"] for finding in found.values()} <= {"ok", "warning"}
             assert found["canary"]["verdict"] == "ok"
-            assert [record.device for record in got] == ["gw-1"]
+            assert [record.device for record in got.records] == ["gw-1"]
             assert gateway.ledger()["classes"]["telemetry"]["acked"] == 1
         gateway.stop_agent()
         broker.stop()
