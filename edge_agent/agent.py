@@ -147,6 +147,7 @@ def _outbox_settings(config: AgentConfig) -> Settings:
         budget_bytes=budget,
         commit_every_s=config.commit_every_ms / 1_000,
         free_floor_bytes=config.disk_floor_mib * limits.MIB,
+        expire_after_s=config.expire_after_s,
         uplink=Limits(replay_per_s=config.replay_per_s),
     )
 

@@ -1,10 +1,11 @@
 """The agent's configuration: environment, then `agent.toml` in its data directory; every mistake at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edge_agent.row import RowClass
 from shared.config import ConfigError, Secret, load, read_secret, read_toml, setting
 from shared.errors import Rejected
 from shared.ids import parse_device_id
@@ -16,6 +17,9 @@ CONFIG_FILE = "agent.toml"
 OUTBOX_FILE = "outbox.db"
 MODELS_FILE = "models.db"
 LOCK_FILE = "agent.lock"
+RECEIVE_MAXIMUM_MOST = 5_000
+"""Half of the messages that intake remembers: a redelivery of all that was unacknowledged must find itself known."""
+_EXPIRE_LEAST_S, _EXPIRE_MOST_S = 60.0, 10 * 365 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,11 @@ class AgentConfig:
     )
     outbox_max_mib: int = setting("AGENT_OUTBOX_MAX_MIB", "the outbox file's budget", default=2_048)
     disk_floor_mib: int = setting("AGENT_DISK_FLOOR_MIB", "free disk that is never taken", default=128)
+    expire: tuple[str, ...] = setting(
+        "AGENT_EXPIRE_S",
+        "seconds after which rows of a class are given up, such as telemetry=604800,event=2592000; others never",
+        default=(),
+    )
     replay_per_s: float = setting("AGENT_REPLAY_PER_S", "records a second of backlog beside live", default=50_000.0)
     scoring: bool = setting("AGENT_SCORING", "on or off", default=True)
     model: str = setting("AGENT_MODEL", "edge, or one of River's: gaussian, hst, loda, sad, svm", default="edge")
@@ -65,9 +74,15 @@ class AgentConfig:
         """The learned state's file."""
         return self.data_dir / MODELS_FILE
 
+    @property
+    def expire_after_s(self) -> dict[RowClass, float]:
+        """Seconds by class; classes that are not in it never expire."""
+        found, _ = _expiry(self.expire)
+        return found
+
     def problems(self) -> list[str]:
         """What is wrong beyond single values' types."""
-        found = []
+        _, found = _expiry(self.expire)
         parsed = parse_device_id(self.agent_id)
         if isinstance(parsed, Rejected):
             found.append(f"AGENT_ID: {parsed.detail}")
@@ -75,7 +90,7 @@ class AgentConfig:
             found += [f"{name}: {problem}" for problem in _url_problems(url)]
         for name, value, least, most in (
             ("AGENT_HEALTH_PORT", self.health_port, 0, 65_535),
-            ("AGENT_RECEIVE_MAXIMUM", self.receive_maximum, 1, 65_535),
+            ("AGENT_RECEIVE_MAXIMUM", self.receive_maximum, 1, RECEIVE_MAXIMUM_MOST),
             ("AGENT_COMMIT_EVERY_MS", self.commit_every_ms, 1, 10_000),
             ("AGENT_FIRST_CONNECT_S", self.first_connect_s, 0, 86_400),
             ("AGENT_OUTBOX_MAX_MIB", self.outbox_max_mib, 32, 1_048_576),
@@ -110,6 +125,26 @@ def read_key(path: Path) -> tuple[str, Secret]:
     if not dot or not key_id or not secret or any(part.isspace() for part in text):
         raise ConfigError([f"{path}: is not one line <key id>.<secret>, as the registration printed it"])
     return key_id, Secret(secret)
+
+
+def _expiry(items: Sequence[str]) -> tuple[dict[RowClass, float], list[str]]:
+    """Seconds by class, and every mistake."""
+    found: dict[RowClass, float] = {}
+    problems = []
+    for item in items:
+        name, _, text = item.partition("=")
+        try:
+            cls, seconds = RowClass(name.strip()), float(text)
+        except ValueError:
+            classes = ", ".join(RowClass)
+            problems.append(f"AGENT_EXPIRE_S: {item!r} is not CLASS=SECONDS (classes: {classes})")
+            continue
+        if cls in found:
+            problems.append(f"AGENT_EXPIRE_S: {cls} is named twice")
+        elif not _EXPIRE_LEAST_S <= seconds <= _EXPIRE_MOST_S:
+            problems.append(f"AGENT_EXPIRE_S: {item!r} is not between 60 s and 10 years")
+        found[cls] = seconds
+    return found, problems
 
 
 def _url_problems(url: str) -> list[str]:

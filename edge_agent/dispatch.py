@@ -80,6 +80,10 @@ class Cycle:
     more: bool
 
 
+_Packed = tuple[bytes, str | None]
+"""A payload, and the traceparent of the first sampled record in it."""
+
+
 class Dispatcher:
     """The state and the store, moved together."""
 
@@ -90,14 +94,12 @@ class Dispatcher:
         *,
         chance: Callable[[], float],
         quality: Callable[[], ClockQuality] = lambda: ClockQuality.SYNCED,
-        trace: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`chance`: random numbers in [0, 1); `quality`: of the wall clock now; `trace`: a new batch's parent."""
+        """`chance`: random numbers in [0, 1); `quality`: of the wall clock now."""
         self.state = state
         self._store = store
         self._chance = chance
         self._quality = quality
-        self._trace = trace
         self._free_rows = state.limits.free_rows
 
     def happened(self, happening: Happening) -> None:
@@ -121,7 +123,7 @@ class Dispatcher:
         """
         state = self.state
         outgoing: list[Outgoing] = []
-        formed: dict[Key, bytes] = {}
+        formed: dict[Key, _Packed] = {}
         more = True
         with ExitStack() as stack:
             if submissions:
@@ -160,7 +162,7 @@ class Dispatcher:
         self._store.append(state.tail, rows, identities, after.ledger.accepted)
         return after
 
-    def _form(self, state: State, form: Form, formed: dict[Key, bytes]) -> State:
+    def _form(self, state: State, form: Form, formed: dict[Key, _Packed]) -> State:
         taken: list[tuple[int, int, bytes]] = []
         unpacked = 1
         for row in self._store.read(form.span, form.records):
@@ -175,21 +177,25 @@ class Dispatcher:
             taken = taken[: len(taken) // 2]
             assert taken, "a record that fits no batch"
             payload = wire.pack([record for _, _, record in taken])
+        trace = _trace(record for _, _, record in taken)
         counts = count(CLASSES[cls] for _, cls, _ in taken)
         span = (taken[0][0], taken[-1][0])
         batch = Batch(form.epoch, form.number, form.lane, span, counts, len(payload))
         self._store.save_batch(batch)
-        formed[batch.key] = payload
+        formed[batch.key] = (payload, trace)
         return step(state, Formed(batch, counts[_ALARM]))
 
-    def _outgoing(self, state: State, send: Send, payload: bytes | None) -> Outgoing:
+    def _outgoing(self, state: State, send: Send, packed: _Packed | None) -> Outgoing:
         batch = send.batch
-        if payload is None:
+        if packed is not None:
+            payload, trace = packed
+        else:
             records = [record for _, _, record in self._store.read(batch.span, limits.BATCH_RECORDS + 1)]
             if len(records) != batch.records:
                 raise OutboxDamaged(f"a batch of {batch.records} rows has {len(records)}")
-            payload = wire.pack(records)
-            assert payload is not None, "what was packed once packs again"
+            again = wire.pack(records)
+            assert again is not None, "what was packed once packs again"
+            payload, trace = again, _trace(records)
         header = Header(
             epoch=batch.epoch,
             number=batch.number,
@@ -202,6 +208,11 @@ class Dispatcher:
             ledger=state.ledger.to_json(),
             clock=self._quality(),
             hint=send.hint,
-            traceparent=self._trace(),
+            traceparent=trace,
         )
         return Outgoing(batch.key, header, payload)
+
+
+def _trace(records: Iterable[bytes]) -> str | None:
+    """Where the hub hangs its stages of the batch: on the first reading that is followed, else on none."""
+    return next(filter(None, map(wire.sampled_trace, records)), None)

@@ -86,6 +86,7 @@ class Intake:
         reconnect: Backoff = RECONNECT,
         connect: Callable[[Options], Connection] = Connection,
     ) -> None:
+        assert 2 * options.receive_maximum <= RECENT, "what is delivered again must be known again"
         assert options.session, "without a session the broker forgets what waits for us"
         self._options = options
         self._pipeline = pipeline
@@ -200,7 +201,7 @@ class Intake:
             for name, value in message.user_properties:
                 if name == "traceparent":
                     parent = valid_traceparent(value)
-            is_fresh = fresh and not message.redelivered
+            is_fresh = fresh and not message.redelivered and not message.retained
             self._join(group, device, message.payload, stamp, fresh=is_fresh, parent=parent)
         self._announce()
 

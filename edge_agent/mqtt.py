@@ -24,6 +24,7 @@ import paho.mqtt.client as paho
 from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from shared.config import Secret
 from shared.errors import Permanent, Transient
@@ -71,7 +72,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Incoming:
-    """A message that came. It is the broker's to send again until `Connection.ack` was called with it."""
+    """A message that came. It is the broker's to send again until `Connection.ack` was called with it.
+
+    `retained`: a copy that the broker kept, sent because we subscribed; nobody published it just now.
+    """
 
     topic: str
     payload: bytes
@@ -80,6 +84,7 @@ class Incoming:
     mid: int = field(repr=False)
     qos: int = field(repr=False)
     connection: "Connection" = field(repr=False)
+    retained: bool = False
 
 
 class Connection:
@@ -149,11 +154,16 @@ class Connection:
         """How many messages came and were not yet taken by `receive`."""
         return len(self._inbox)
 
-    async def subscribe(self, *filters: str) -> None:
-        """Subscribe at QoS 1. Raises Permanent if the broker refuses a filter, Transient if it does not answer."""
+    async def subscribe(self, *filters: str, retained_again: bool = False) -> None:
+        """Subscribe at QoS 1. Raises Permanent if the broker refuses a filter, Transient if it does not answer.
+
+        Retained messages come with a subscription that is new to the broker, and with one that the session had only
+        if `retained_again`: else every reconnect would bring what a device retained as though it were said anew.
+        """
         client = self._live()
         suback: asyncio.Future[list[int]] = self._loop.create_future()
-        error, mid = client._client.subscribe([(name, 1) for name in filters])
+        options = SubscribeOptions(qos=1, retainHandling=0 if retained_again else 1)
+        error, mid = client._client.subscribe([(name, options) for name in filters])
         if error != paho.MQTT_ERR_SUCCESS or mid is None:
             raise Transient(f"subscribing failed: {paho.error_string(error)}")
         self._subacks[mid] = suback
@@ -264,7 +274,16 @@ class Connection:
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         pairs = getattr(message.properties, "UserProperty", ())
         self._inbox.append(
-            Incoming(message.topic, bytes(message.payload), message.dup, tuple(pairs), message.mid, message.qos, self)
+            Incoming(
+                message.topic,
+                bytes(message.payload),
+                message.dup,
+                tuple(pairs),
+                message.mid,
+                message.qos,
+                self,
+                message.retain,
+            )
         )
         self._arrived.set()
 

@@ -111,7 +111,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
     `floor`: lowest unacknowledged number of `epoch`. `closed`: epochs that will form no further batch and are
     all acknowledged, with their last number. `void`: (epoch, first, last) of numbers whose rows were lost to
-    damage. `ledger`: JSON, per class [accepted, acked, waiting, thinned, expired, damaged].
+    damage. `ledger`: JSON, per class [accepted, acked, waiting, thinned, expired, damaged]. `traceparent`: of the
+    first sampled record.
     """
 
     epoch: Epoch
@@ -149,6 +150,8 @@ _MANY = msgspec.json.Decoder(list[Record])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _ENCODER = msgspec.json.Encoder()
 _NUMBER = re.compile(r"^(0|[1-9][0-9]{0,17})\Z")
+_TRACE_AT_END = re.compile(rb'"(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})"\]\Z')
+_TRACE_END_BYTES = 58  # a quoted traceparent and the bracket
 _TRACEPARENT = re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
@@ -291,6 +294,12 @@ def decode_header(properties: Mapping[str, str]) -> Header | Rejected:
 def traceparent(value: str | None) -> str | None:
     """The value if it is a W3C traceparent of version 00, else None: a bad one is left out, never refused."""
     return value if value is not None and _TRACEPARENT.match(value) else None
+
+
+def sampled_trace(record: bytes) -> str | None:
+    """The traceparent of an encoded record, if it bears one that is sampled; looks at its end only."""
+    found = _TRACE_AT_END.search(record[-_TRACE_END_BYTES:]) if record.endswith(b'"]') else None
+    return found[1].decode() if found is not None and int(found[1][-2:], 16) & 1 else None
 
 
 def encode_ack(ack: Ack) -> bytes:

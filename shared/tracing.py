@@ -5,11 +5,25 @@ call serves a single message or a batch. Without an OTLP endpoint (the standard 
 OTEL_EXPORTER_OTLP_ENDPOINT) a traceparent is passed on unchanged and OpenTelemetry is never imported.
 """
 
+import logging
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from shared.batch import traceparent as valid_traceparent
+from shared.config import ConfigError
+from shared.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class TracingUnavailable(Event):
+    """An endpoint for traces is configured and OpenTelemetry is not installed: nothing is traced."""
+
+    LEVEL = logging.WARNING
+    error: str
+    hint: str
+
 
 Attributes = Mapping[str, str | int | float | bool]
 
@@ -49,14 +63,32 @@ class NoTracing:
 
 
 def open_tracing(service: str, env: Mapping[str, str]) -> Tracing:
-    """Tracing by OTLP over HTTP if an endpoint is configured, else none.
+    """Tracing by OTLP over HTTP if an endpoint is configured, else none; without the SDK none, said once.
+
+    Raises ConfigError for a `TRACE_RATIO` that is no share.
 
     `TRACE_RATIO` (0 to 1, default 0.01) is the share of messages without a traceparent that begin a trace;
     a traceparent that a device sent is honoured by its sampled flag.
     """
     if not env.get("OTEL_EXPORTER_OTLP_ENDPOINT") and not env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         return NoTracing()
-    return OtlpTracing(service, float(env.get("TRACE_RATIO", "0.01")))
+    ratio = _share(env.get("TRACE_RATIO", "0.01"))
+    try:
+        return OtlpTracing(service, ratio)
+    except ImportError as error:
+        # Often set for all programs of a machine: no reason not to do this one's work.
+        TracingUnavailable(str(error), "install the extra `tracing`, or unset OTEL_EXPORTER_OTLP_ENDPOINT").emit()
+        return NoTracing()
+
+
+def _share(text: str) -> float:
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = -1.0
+    if not 0.0 <= ratio <= 1.0:
+        raise ConfigError([f"TRACE_RATIO: {text!r} is no share from 0 to 1, such as 0.01 for one in a hundred"])
+    return ratio
 
 
 class OtlpTracing:

@@ -87,6 +87,28 @@ async def test_receive_maximum_bounds_what_waits_unacknowledged(local_broker, de
         assert (await receive(connection, 1))[0].payload == b"7"
 
 
+async def test_what_was_retained_comes_with_the_first_subscription_and_not_with_each_reconnect(local_broker, device):
+    """It came again each time, and was stored again once it was older than what intake remembers."""
+    await device.publish(TOPIC, b"kept", retain=True)
+    async with intake(local_broker) as first:
+        await first.subscribe("devices/+/telemetry")
+        (kept,) = await receive(first, 1)
+        assert (kept.payload, kept.retained) == (b"kept", True)
+        assert first.ack(kept)
+        await device.publish(TOPIC, b"said while we listen", retain=True)
+        (said,) = await receive(first, 1)
+        assert not said.retained
+        assert first.ack(said)
+        await device_round_trip(first)
+    async with intake(local_broker) as second:
+        await second.subscribe("devices/+/telemetry")
+        await device.publish(TOPIC, b"new")
+        assert [message.payload for message in await receive(second, 1)] == [b"new"]
+    async with intake(local_broker) as third:
+        await third.subscribe("devices/+/telemetry", retained_again=True)
+        assert {message.payload for message in await receive(third, 2)} == {b"new", b"said while we listen"}
+
+
 async def test_a_batchs_properties_arrive_and_nobody_listening_is_told(local_broker, device):
     assert await device.publish("gateways/g/batches", b"x") == NO_MATCHING_SUBSCRIBERS
     async with intake(local_broker) as connection:

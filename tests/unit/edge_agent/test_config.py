@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.config import VERSION, AgentConfig, load_config, read_key
+from edge_agent.row import RowClass
 from shared.config import ConfigError
 
 ENV = {
@@ -44,7 +45,14 @@ def test_every_missing_setting_is_named_at_once() -> None:
         ("HUB_MQTT_URL", "mqtt://hub:0", "mqtt://host:port"),
         ("HUB_MQTT_URL", "mqtt://user:pass@hub:1", "AGENT_KEY_FILE"),
         ("AGENT_LOCAL_MQTT_URL", "127.0.0.1:1883", "mqtt://host:port"),
-        ("AGENT_RECEIVE_MAXIMUM", "0", "between 1 and 65535"),
+        ("AGENT_RECEIVE_MAXIMUM", "0", "between 1 and 5000"),
+        ("AGENT_RECEIVE_MAXIMUM", "10001", "between 1 and 5000"),
+        ("AGENT_EXPIRE_S", "telemetry", "CLASS=SECONDS"),
+        ("AGENT_EXPIRE_S", "readings=86400", "classes: alarm, anomaly, event, telemetry"),
+        ("AGENT_EXPIRE_S", "telemetry=1d", "CLASS=SECONDS"),
+        ("AGENT_EXPIRE_S", "telemetry=nan", "between"),
+        ("AGENT_EXPIRE_S", "telemetry=5", "between"),
+        ("AGENT_EXPIRE_S", "event=900,event=800", "twice"),
         ("AGENT_COMMIT_EVERY_MS", "0", "between"),
         ("AGENT_HEALTH_READINGS_S", "0.01", "0, or between"),
         ("AGENT_HEALTH_PORT", "70000", "between"),
@@ -56,6 +64,13 @@ def test_what_does_not_fit_is_said(name: str, value: str, said: str) -> None:
     (mistake,) = mistakes(**{name: value})
     assert mistake.startswith(name)
     assert said in mistake
+
+
+def test_expiry_is_off_and_set_per_class() -> None:
+    assert load_config(ENV).expire_after_s == {}
+    config = load_config(ENV | {"AGENT_EXPIRE_S": "telemetry=86400, aggregate=2592000"})
+    assert config.expire_after_s == {RowClass.TELEMETRY: 86_400.0, RowClass.AGGREGATE: 2_592_000.0}
+    assert len(mistakes(AGENT_EXPIRE_S="x=1,telemetry=0", AGENT_LOG_LEVEL="loud")) == 3
 
 
 def test_scoring_and_health_readings_can_be_off() -> None:

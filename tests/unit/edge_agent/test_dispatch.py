@@ -1,14 +1,15 @@
 import os
+from dataclasses import replace
 
 import pytest
 
 from edge_agent.dispatch import Dispatcher, Submission
 from edge_agent.outbox import Outbox, OutboxDamaged
-from edge_agent.row import RowClass
+from edge_agent.row import Row, RowClass
 from edge_agent.uplink_state import Acked, Connected, Disconnected, Limits, Tick, restore
 from shared import batch as wire
 from shared import limits
-from shared.batch import ClockQuality, Lane
+from shared.batch import ClockQuality, Lane, ReadingRecord, encode_record
 from shared.errors import Transient
 from shared.ids import Epoch
 from tests.unit.edge_agent.outbox_files import new_file, row
@@ -126,13 +127,30 @@ def test_a_message_without_readings_is_remembered_too(outbox):
     assert dispatcher.state.tail == 0
 
 
-def test_the_header_tells_ledger_clock_and_trace(outbox):
-    parent = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-    dispatcher = start(outbox, quality=lambda: ClockQuality.UNSYNCED, trace=lambda: parent)
+def test_the_header_tells_ledger_and_clock(outbox):
+    dispatcher = start(outbox, quality=lambda: ClockQuality.UNSYNCED)
     dispatcher.happened(Connected(100.0, 0.5))
     header = dispatcher.cycle([submission(row(1, RowClass.ALARM))]).outgoing[0].header
     assert header.ledger == '{"alarm":[1,0,1,0,0,0]}'
-    assert (header.clock, header.traceparent) == (ClockQuality.UNSYNCED, parent)
+    assert (header.clock, header.traceparent) == (ClockQuality.UNSYNCED, None)
+
+
+def test_the_header_bears_the_trace_of_the_first_sampled_record_also_when_sent_again(outbox):
+    """It bore a fresh one, and the hub's stages hung on a trace without a reading."""
+
+    def traced(n: int, flags: str) -> Row:
+        trace = f"00-{n:032x}-{n:016x}-{flags}"
+        record = ReadingRecord("d", 1, 1, 1, {"n": n}, None, None, ClockQuality.SYNCED, None, None, trace)
+        return replace(row(n), record=encode_record(record))
+
+    dispatcher = start(outbox)
+    dispatcher.happened(Connected(100.0, 0.5))
+    rows = (row(1), traced(2, "00"), traced(3, "01"), traced(4, "01"))
+    first = dispatcher.cycle([submission(*rows)]).outgoing[0]
+    assert first.header.traceparent == f"00-{3:032x}-{3:016x}-01"
+    dispatcher.happened(Disconnected())
+    dispatcher.happened(Connected(101.0, 0.5))
+    assert dispatcher.cycle().outgoing[0].header.traceparent == first.header.traceparent
 
 
 def test_acknowledged_rows_leave_the_file_and_at_the_end_all_of_them(outbox):

@@ -110,14 +110,19 @@ class Link:
         return True
 
     def deliver(
-        self, *bodies: bytes, topic: str = TOPIC, redelivered: bool = False, trace: str | None = None
+        self,
+        *bodies: bytes,
+        topic: str = TOPIC,
+        redelivered: bool = False,
+        trace: str | None = None,
+        retained: bool = False,
     ) -> None:
         """Message ids count from 1."""
         messages = []
         pairs = (("other", "x"), ("traceparent", trace)) if trace else ()
         for body in bodies:
             self._mid += 1
-            messages.append(Incoming(topic, body, redelivered, pairs, self._mid, 1, self))  # type: ignore[arg-type]
+            messages.append(Incoming(topic, body, redelivered, pairs, self._mid, 1, self, retained))  # type: ignore[arg-type]
         self._queue.put_nowait(messages)
 
     def cut(self) -> None:
@@ -347,10 +352,11 @@ async def test_what_waited_in_the_broker_teaches_no_skew() -> None:
         assert run.skew.observe("d1", NOW + 99, NOW, fresh=False) is not None
 
 
-async def test_a_redelivered_message_teaches_no_skew() -> None:
+@pytest.mark.parametrize("how", ["redelivered", "retained"])
+async def test_a_message_that_waited_at_the_broker_teaches_no_skew(how: str) -> None:
     link = Link()
     async with Run(link) as run:
-        link.deliver(*map(payload, range(5)), redelivered=True)
+        link.deliver(*map(payload, range(5)), **{how: True})  # type: ignore[arg-type]
         await until(lambda: len(link.acked) == 5)
         assert run.skew.observe("d1", NOW + 99, NOW, fresh=False) is None
 

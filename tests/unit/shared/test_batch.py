@@ -161,3 +161,18 @@ def test_acknowledgements():
     assert batch.decode_ack(batch.encode_ack(ack)) == ack
     assert batch.encode_ack(Ack({"e": [1]})) == b'{"acks":{"e":[1]}}'
     assert isinstance(batch.decode_ack(b'{"acks":{"e":["x"]}}'), Rejected)
+
+
+TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-0"
+
+
+@pytest.mark.parametrize(("trace", "found"), [(TRACE + "1", TRACE + "1"), (TRACE + "0", None), (None, None)])
+def test_the_trace_of_an_encoded_record_is_found_at_its_end(trace, found):
+    reading = ReadingRecord("d", 1, 1, 1, {"t": 1.0}, TRACE + "1", None, ClockQuality.SYNCED, None, None, trace)
+    assert batch.sampled_trace(batch.encode_record(reading)) == found
+    assert batch.sampled_trace(batch.encode_record(BytesRecord("d", 1, b"x", 1, "00", trace))) == found
+
+
+def test_records_that_bear_no_trace_have_none():
+    assert batch.sampled_trace(batch.encode_record(EventRecord("d", 1, TRACE + "1", {}))) is None
+    assert batch.sampled_trace(b"") is None

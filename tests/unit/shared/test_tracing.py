@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from shared.config import ConfigError
 from shared.tracing import NoTracing, OtlpTracing, open_tracing
 
 PARENT = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
@@ -77,3 +78,20 @@ def test_what_is_not_sampled_makes_no_span(collector, monkeypatch):
     assert tracing.stage("s", "nonsense", 0, 1, {}) is None
     tracing.close()
     assert received == []
+
+
+@pytest.mark.parametrize("ratio", ["1%", "", "-0.1", "1.5", "nan"])
+def test_a_ratio_that_is_no_share_is_a_configuration_error(ratio):
+    with pytest.raises(ConfigError, match="TRACE_RATIO"):
+        open_tracing("x", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "TRACE_RATIO": ratio})
+
+
+def test_an_endpoint_without_the_sdk_is_said_and_stops_nothing(monkeypatch, caplog):
+    """A gateway whose environment named one did not start."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with caplog.at_level("WARNING", "events"):
+        tracing = open_tracing("x", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
+    assert isinstance(tracing, NoTracing)
+    (record,) = caplog.records
+    assert record.msg == "tracing_unavailable"
+    assert "tracing" in record.event_fields["hint"]
