@@ -127,15 +127,16 @@ def _score(
     if packed is None:
         if reading.lane is Lane.REPLAY or not _admit(state, metric):
             return None, None, False
-        return Head(at_ms, value), None, False
+        return Head(at_ms, value, heard_ms=text_ms(reading.received_at)), None, False
     head = _HEAD.decode(packed)
-    if was_ahead(head.at_ms, text_ms(reading.received_at)):
+    received_ms = text_ms(reading.received_at)
+    if was_ahead(head.at_ms, head.heard_ms, received_ms):
         head.at_ms = at_ms - 1
     if reading.lane is Lane.REPLAY or at_ms <= head.at_ms:
         return None, None, True
     step_ms = at_ms - head.at_ms
     head.interval_ms += (step_ms - head.interval_ms) * (INTERVAL_WEIGHT if head.interval_ms else 1.0)
-    head.at_ms = at_ms
+    head.at_ms, head.heard_ms = at_ms, received_ms
     return head, residuals.judge(head, value), False
 
 

@@ -80,13 +80,16 @@ def is_plausible(ts_ms: int, reference_ms: int) -> bool:
     return PLAUSIBLE_FROM_MS <= ts_ms <= reference_ms + PLAUSIBLE_AHEAD_MS
 
 
-def was_ahead(newest_ms: int, received_ms: int) -> bool:
+def was_ahead(newest_ms: int, heard_ms: int, received_ms: int) -> bool:
     """True if the newest time seen of a device cannot be, by the hub's receipt of a reading that came after it.
+
+    `heard_ms`: when the reading of that newest time was received. What was received before it proves nothing: it is
+    late itself, or here for the second time.
 
     Who orders readings by their own times must then forget that time: else one reading of a wrong clock makes all
     that follow look late, for as long as it was ahead.
     """
-    return newest_ms > received_ms + AHEAD_MS
+    return heard_ms <= received_ms < newest_ms - AHEAD_MS
 
 
 Sample = tuple[int, int]

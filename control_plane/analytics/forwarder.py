@@ -62,8 +62,8 @@ class Stretch(msgspec.Struct, array_like=True):
 class RuleState(msgspec.Struct, array_like=True):
     """What one rule remembers of one device. Times are of readings, epoch ms.
 
-    `gap_ms`: the stretch before the gap that late readings are filling. `level`: forwarded, `moved_to` and
-    `moved_ms`: where it went and since when, while that is not settled.
+    `heard_ms`: when the newest was received. `gap_ms`: the stretch before the gap that late readings are filling.
+    `level`: forwarded, `moved_to` and `moved_ms`: where it went and since when, while that is not settled.
     """
 
     newest_ms: int = -1
@@ -76,6 +76,7 @@ class RuleState(msgspec.Struct, array_like=True):
     level: float | None = None
     moved_to: float | None = None
     moved_ms: int = 0
+    heard_ms: int = -1
 
 
 class Adjustment(NamedTuple):
@@ -134,7 +135,8 @@ def _apply(rule: Rule, reading: NormalizedReading, state: State) -> _Change | No
     kept = RuleState() if packed is None else _STATE.decode(packed)
     at_ms = text_ms(reading.ts)
     # Of the replay lane not even the receipt is always new: a dead letter that comes back keeps its own.
-    if reading.lane is Lane.LIVE and was_ahead(kept.newest_ms, text_ms(reading.received_at)):
+    received_ms = text_ms(reading.received_at)
+    if reading.lane is Lane.LIVE and was_ahead(kept.newest_ms, kept.heard_ms, received_ms):
         _forget_after(kept, at_ms)
     if at_ms <= kept.newest_ms:
         change = _count_late(rule, kept, at_ms, holds=holds) if rule.late is Late.COUNT else None
@@ -144,6 +146,8 @@ def _apply(rule: Rule, reading: NormalizedReading, state: State) -> _Change | No
         change = _count(rule, kept, at_ms, holds=holds)
     else:
         change = _follow(rule, rule.level, kept, at_ms, reading.metrics, holds=holds)
+    if kept.newest_ms == at_ms:
+        kept.heard_ms = max(kept.heard_ms, received_ms)
     changed = _ENCODER.encode(kept)
     if changed != packed:
         state.set(name, changed)
@@ -217,7 +221,7 @@ def _follow(
 
 def _forget_after(kept: RuleState, at_ms: int) -> None:
     """No time after this one can be. What was seen stays seen, as of now; what was pending begins anew."""
-    kept.newest_ms = -1
+    kept.newest_ms = kept.heard_ms = -1
     if (kept.live.since_ms or 0) > at_ms:
         kept.live.since_ms = None
     if kept.moved_ms > at_ms:

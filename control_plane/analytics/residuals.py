@@ -68,7 +68,8 @@ class Head(msgspec.Struct, array_like=True):
     """A channel between two folds. `fresh`: values since the last fold; `jumps`: their distances, cut at the line.
 
     `quiet` and `loud` count jumps below and over the line in the present episode.
-    `at_ms` is the newest value's time and `interval_ms` a running mean of the times between; both are the caller's.
+    `at_ms` is the newest value's time, `heard_ms` when the hub received it, and `interval_ms` a running mean of the
+    times between; all three are the caller's.
     `jump_line` and `level_line` are in the metric's unit, infinite while nothing can be told.
     """
 
@@ -87,6 +88,7 @@ class Head(msgspec.Struct, array_like=True):
     habit: float = 0.0
     fresh: list[float] = []
     jumps: list[float] = []
+    heard_ms: int = -1
 
 
 class Rings(NamedTuple):

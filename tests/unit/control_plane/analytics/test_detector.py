@@ -240,6 +240,16 @@ def test_a_time_from_a_wrong_clock_does_not_deafen_the_channel() -> None:
     assert len(found) == 1
 
 
+def test_an_old_reading_with_its_old_receipt_is_late_and_neither_judged_nor_learnt() -> None:
+    bench = Bench()
+    spike = reading(bench.at_ms + STEP_MS, metrics={"temperature": 20.0}, received_ms=bench.at_ms + STEP_MS + 5)
+    bench.judge(spike)
+    bench.feed(quiet(100))
+    before = dict(bench.state.values)
+    assert bench.judge(msgspec.structs.replace(spike, metrics={"temperature": 70.0})) == []
+    assert bench.state.values == before
+
+
 def test_repeating_a_whole_stream_gives_the_same_events() -> None:
     values = quiet(300)
     values[150] += 8.0

@@ -117,6 +117,7 @@ def test_samples_are_few_and_the_newest():
 
 
 def test_a_newest_time_well_after_a_later_receipt_was_ahead():
-    assert not was_ahead(NOW + AHEAD_MS, NOW)
-    assert was_ahead(NOW + AHEAD_MS + 1, NOW)
-    assert not was_ahead(-1, NOW)
+    assert not was_ahead(NOW + AHEAD_MS, NOW, NOW)
+    assert was_ahead(NOW + AHEAD_MS + 1, NOW, NOW)
+    assert not was_ahead(NOW + DAY, NOW + 1, NOW)  # received before it: a repeat, which proves nothing
+    assert not was_ahead(-1, -1, NOW)

@@ -364,3 +364,13 @@ def test_a_dead_letter_that_comes_back_with_its_old_receipt_forgets_nothing() ->
     before = dict(bench.state.values)
     assert bench.at(1_000, False, Lane.REPLAY, received_ms=1_000) == []
     assert bench.state.values == before
+
+
+@pytest.mark.parametrize("late", list(Late))
+def test_repeats_with_their_old_receipt_are_known_as_late(late: Late) -> None:
+    """What was received long ago proves nothing of the times that came since."""
+    bench = Bench(rule(late=late))
+    once = [(step * 10_000, step % 2 == 1) for step in range(12)]
+    assert bench.deltas(*once) == [-1.0] * 6
+    again = [found for at_ms, value in once for found in bench.at(at_ms, value, received_ms=at_ms)]
+    assert again == []
