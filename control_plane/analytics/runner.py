@@ -6,7 +6,6 @@ supervisor's part. Must be called in the main thread, since Quix sets the signal
 """
 
 import gc
-import logging
 import os
 import signal
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from control_plane.analytics import quix_job
+from control_plane.analytics.fault import place_of
 from control_plane.analytics.job import StreamJob
 from control_plane.analytics.job_config import JobConfig
 from control_plane.analytics.job_events import LAG, HealthListening, JobFailed, JobStarted, JobStopped
@@ -103,16 +103,21 @@ def run(
         app.run()
     except StopRequested:
         return 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - told, by its place where it is ours
         _force_end()
-        JobFailed(name, str(error) if isinstance(error, HubError) else repr(error)[:500]).emit()
-        if not isinstance(error, HubError) and not _is_kafkas(error):  # ours to mend: show where
-            logging.getLogger("events").exception("traceback")
+        JobFailed(name, _told(error)).emit()
         return 1
     finally:
         health.close()
     JobStopped(name).emit()
     return 0
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, HubError):
+        return str(error)
+    # What is ours to mend is shown by its place alone: its text may name devices and what they said.
+    return repr(error)[:500] if _is_kafkas(error) else place_of(error)
 
 
 def _is_kafkas(error: BaseException) -> bool:

@@ -20,6 +20,9 @@ class Job:
     def on_record(self, record, state):
         return []
 
+    def instead_of(self, record, output):
+        return None
+
 
 @pytest.fixture
 def config(tmp_path):
@@ -56,13 +59,16 @@ def test_a_signal_while_it_waits_ends_it_in_order(config):
     assert runner.run("job", config, Job(), before=before) == 0
 
 
-def test_our_own_mistake_ends_it_too(config, monkeypatch):
+def test_our_own_mistake_ends_it_too_and_says_where_but_not_with_what(config, monkeypatch, caplog):
     monkeypatch.setattr(runner, "_force_end", lambda: None)
 
     def before():
-        raise ZeroDivisionError
+        raise KeyError("dev-1 and what it said")
 
     assert runner.run("job", config, Job(), before=before) == 1
+    (failed,) = (record for record in caplog.records if record.message == "job_failed")
+    assert failed.event_fields["error"].startswith("KeyError at analytics/test_runner.py:")
+    assert "dev-1" not in caplog.text + str(failed.__dict__)
 
 
 def test_a_second_instance_has_a_file_of_its_own(config):
