@@ -17,6 +17,7 @@ import msgspec
 
 from edge_agent.account import COLUMNS, Account, account
 from edge_agent.config import AgentConfig, read_key
+from edge_agent.intake import DROPPED
 from edge_agent.mqtt import Connection, Options
 from edge_agent.running import Running, fetch, find
 from edge_agent.status import PAGE
@@ -71,6 +72,7 @@ async def examine(config: AgentConfig, *, canary: bool) -> AsyncIterator[Finding
     yield local
     if local.verdict is Verdict.OK:
         yield await _broker_version(config)
+        yield await _broker_drops(config)
     yield _hub_of(running) if running is not None and running.health_port else await _hub(config)
     if canary:
         yield await _canary(config, running)
@@ -170,6 +172,27 @@ async def _broker_version(config: AgentConfig) -> Finding:
             "fine while no bridge is configured in it; before you add one, install 2.0.18 or later",
         )  # fmt: skip
     return Finding("local broker's version", Verdict.OK, text)
+
+
+async def _broker_drops(config: AgentConfig) -> Finding:
+    try:
+        async with asyncio.timeout(CONNECT_S), _visit(config) as visit:
+            await visit.subscribe(DROPPED)
+            (message, *_) = await visit.receive(1)
+    except (HubError, TimeoutError):
+        return Finding("local broker's drops", Verdict.SKIPPED, "the broker does not tell them")
+    return judge_drops(message.payload)
+
+
+def judge_drops(payload: bytes) -> Finding:
+    """What the broker's own count of dropped messages says."""
+    dropped = int(payload) if payload.isdigit() else 0
+    if dropped:
+        return Finding(
+            "local broker's drops", Verdict.WARNING, f"it dropped {dropped} messages since its start",
+            "its queue was full while the agent was away (max_queued_bytes), or a subscriber at QoS 0 was too slow",
+        )  # fmt: skip
+    return Finding("local broker's drops", Verdict.OK, "none since its start")
 
 
 def _visit(config: AgentConfig) -> Connection:

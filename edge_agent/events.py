@@ -19,6 +19,9 @@ REFUSED = Counter("agent_unparsed", "Objects kept as bytes for the hub to judge"
 FAILED_COMMITS = Counter("agent_failed_commits", "Commits that stored nothing; the messages stay unacknowledged")
 LOCAL_FAILURES = Counter("agent_broker_connect_failures", "Connections to a broker that failed or broke", ["broker"])
 LOCAL_CONNECTED = Gauge("agent_local_broker_connected", "1 while the local broker is connected")
+LOCAL_DROPPED = Gauge(
+    "agent_local_broker_dropped_messages", "Messages that the local broker dropped since its start, by its own count"
+)
 SYNCED = Gauge("agent_clock_synced", "1 while the kernel holds the wall clock for synchronised")
 CLOCK_STEPS = Counter("agent_clock_steps", "Times the wall clock was set by a second or more")
 SKEW_WORST = Gauge("agent_device_clock_skew_worst_seconds", "Largest known offset of a device's clock")
@@ -63,6 +66,18 @@ class LocalBrokerLost(Event):
     def measure(self) -> None:
         LOCAL_CONNECTED.set(0)
         LOCAL_FAILURES.labels("local").inc()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBrokerDropped(Event):
+    """The local broker dropped messages for want of queue space, `more` since it was last asked. ALARM."""
+
+    LEVEL = logging.CRITICAL
+    more: int
+    since_its_start: int
+
+    def measure(self) -> None:
+        LOCAL_DROPPED.set(self.since_its_start)
 
 
 @dataclass(frozen=True, slots=True)

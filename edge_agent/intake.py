@@ -6,18 +6,20 @@ Promises (docs/agent.md):
 - One commit is under way at a time, so rows are stored in order of receipt even when a commit fails and is repeated;
   what arrives meanwhile is parsed and joins the next one.
 - Nothing here looks at the uplink: an outage of the hub does not slow intake.
-What waits in memory is bounded by Receive Maximum, since nothing of it is acknowledged.
+What waits in memory is bounded by Receive Maximum, since nothing of it is acknowledged: so many messages as they came
+until they are taken, then their records until they are committed (of what is too large, the first 64 KiB).
 """
 
 import asyncio
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge_agent.events import CommitFailed, Committed, LocalBrokerConnected, LocalBrokerLost
+from edge_agent.events import CommitFailed, Committed, LocalBrokerConnected, LocalBrokerDropped, LocalBrokerLost
 from edge_agent.mqtt import Connection, Incoming, Options
 from edge_agent.pipeline import Message, Pipeline, Stamp
 from edge_agent.row import Row
@@ -33,6 +35,11 @@ from shared.tracing import Tracing
 
 RECENT = 10_000
 """Identities remembered; redelivery reaches back Receive Maximum messages, resends of devices somewhat further."""
+
+DROPPED = "$SYS/broker/publish/messages/dropped"
+"""Where Mosquitto counts what it dropped since its start; retained."""
+
+OFFERS = 16
 
 RECONNECT = Backoff(first_s=0.5, cap_s=10.0)
 COMMIT_AGAIN = Backoff(first_s=0.2, cap_s=10.0)
@@ -68,7 +75,7 @@ class _Group:
     foreign: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.taken or self.rows)
+        return bool(self.messages or self.rows or self.taken)
 
 
 class Intake:
@@ -99,6 +106,8 @@ class Intake:
         self._connect = connect
         self._recent = Recent(RECENT, store.recent_identities())
         self._owners: dict[str, str | None] = {}
+        self._dropped = 0
+        self._offers: deque[tuple[str, bytes, Stamp]] = deque(maxlen=OFFERS)
         self._pending = _Group()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -121,8 +130,11 @@ class Intake:
                 self._close()
 
     def offer(self, device: str, payload: bytes) -> None:
-        """Accept a message of the gateway's own; nobody waits for its acknowledgement."""
-        self._join(self._pending, device, payload, self._stamp(), fresh=True, parent=None)
+        """Accept a message of the gateway's own; nobody waits for its acknowledgement.
+
+        While commits fail the newest `OFFERS` are kept: no broker holds them, and memory must not grow.
+        """
+        self._offers.append((device, payload, self._stamp()))
         self._announce()
 
     # -- connection ---------------------------------------------------------------------------------------------
@@ -148,6 +160,8 @@ class Intake:
     async def _connection(self, stopping: asyncio.Event) -> None:
         async with self._connect(self._options) as connection:
             await connection.subscribe(topics.subscription(topics.Channel.TELEMETRY))
+            with suppress(Permanent):  # a broker that does not tell what it dropped is no worse a broker
+                await connection.subscribe(DROPPED, retained_again=True)
             # Acknowledgements of earlier connections reach nobody.
             self._pending.messages.clear()
             self.connected = True
@@ -185,9 +199,12 @@ class Intake:
     def _take(self, messages: Sequence[Incoming], *, fresh: bool) -> None:
         group = self._pending
         for message in messages:
-            group.taken += 1
-            group.messages.append(message)
+            group.messages.append(message.spent())
             device = self._owner(message.topic)
+            if device is None and message.topic == DROPPED:
+                self._note_dropped(message.payload)
+                continue
+            group.taken += 1
             if device is None:
                 group.foreign += 1
                 continue
@@ -243,6 +260,12 @@ class Intake:
             owner = self._owners[topic] = address.owner if address is not None and mine else None
             return owner
 
+    def _note_dropped(self, payload: bytes) -> None:
+        total = int(payload) if payload.isdigit() else 0
+        if total > self._dropped:
+            LocalBrokerDropped(total - self._dropped, total).emit()
+        self._dropped = total
+
     def _announce(self) -> None:
         self._idle.clear()
         self._arrived.set()
@@ -259,10 +282,13 @@ class Intake:
             await self._arrived.wait()
             self._arrived.clear()
             group, self._pending = self._pending, _Group()
+            while self._offers:
+                device, payload, stamp = self._offers.popleft()
+                self._join(group, device, payload, stamp, fresh=True, parent=None)
             if group and not await self._stored(group):
                 self._idle.set()
                 return
-            if not self._pending:
+            if not self._pending and not self._offers:
                 self._idle.set()
                 if self._closing.is_set():
                     return

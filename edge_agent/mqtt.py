@@ -14,7 +14,7 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -35,6 +35,7 @@ REFUSED_FROM = 0x80
 """PUBACK reasons from here on are refusals."""
 
 _ANSWER_TIMEOUT_S = 20.0
+_LARGE_BYTES = 4_096
 _NO_EXPIRY = 0xFFFFFFFF
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _LASTING = frozenset({0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x90, 0x95, 0x9D})
@@ -85,6 +86,10 @@ class Incoming:
     qos: int = field(repr=False)
     connection: "Connection" = field(repr=False)
     retained: bool = False
+
+    def spent(self) -> "Incoming":
+        """The message without a large payload: what is left is enough to acknowledge it."""
+        return self if len(self.payload) <= _LARGE_BYTES else replace(self, payload=b"")
 
 
 class Connection:

@@ -20,6 +20,11 @@ MetricValue = float | int | bool | str
 """A field's value: number, boolean or short string."""
 
 _FIELD = re.compile(r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?\Z"
+)
+_NOT_RFC3339 = "ts is not RFC 3339, such as 2026-01-01T00:00:00Z"
+_YEAR_10000_MS = 253_402_300_800_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RAW_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
@@ -83,7 +88,7 @@ def parse_ts(value: object) -> int | Rejected:
         return Rejected(Reason.BAD_TS, "ts is RFC 3339 text or a number of epoch milliseconds")
     if isinstance(value, float) and not math.isfinite(value):
         return Rejected(Reason.BAD_TS, "ts is not finite")
-    if not 0 <= value < 253_402_300_800_000:  # the year 10000
+    if not 0 <= value < _YEAR_10000_MS:
         return Rejected(Reason.BAD_TS, "ts in epoch milliseconds lies outside the years 1970 to 9999")
     return int(value)
 
@@ -91,19 +96,20 @@ def parse_ts(value: object) -> int | Rejected:
 def _parse_rfc3339(text: str) -> int | Rejected:
     if len(text) > 40:
         return Rejected(Reason.BAD_TS, "ts is longer than any RFC 3339 time")
-    # fromisoformat also takes forms that RFC 3339 does not (week dates, no seconds, no separator).
-    if len(text) < 20 or text[4] != "-" or text[10] not in "Tt " or text[13] != ":":
-        return Rejected(Reason.BAD_TS, "ts is not RFC 3339, such as 2026-01-01T00:00:00Z")
+    # fromisoformat also takes forms that RFC 3339 does not: week dates, no seconds, seconds in the offset.
+    found = _RFC3339.match(text)
+    if found is None:
+        return Rejected(Reason.BAD_TS, _NOT_RFC3339)
+    if found[1] is None:
+        return Rejected(Reason.BAD_TS, "ts has no offset; write Z or +hh:mm")
     try:
         moment = datetime.fromisoformat(text.upper())
-    except ValueError:
-        return Rejected(Reason.BAD_TS, "ts is not RFC 3339, such as 2026-01-01T00:00:00Z")
-    if moment.tzinfo is None:
-        return Rejected(Reason.BAD_TS, "ts has no offset; write Z or +hh:mm")
+    except ValueError:  # no such day or hour; a leap second too, which epoch milliseconds cannot say
+        return Rejected(Reason.BAD_TS, _NOT_RFC3339)
     delta = moment - _EPOCH
     ms = (delta.days * 86_400 + delta.seconds) * 1_000 + delta.microseconds // 1_000
-    if ms < 0:
-        return Rejected(Reason.BAD_TS, "ts lies before 1970")
+    if not 0 <= ms < _YEAR_10000_MS:  # its offset may carry a time of 9999 beyond
+        return Rejected(Reason.BAD_TS, "ts lies outside the years 1970 to 9999")
     return ms
 
 

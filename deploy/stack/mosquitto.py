@@ -92,9 +92,7 @@ class LocalBroker(Server):
         return f"mqtt://127.0.0.1:{self.port}"
 
     def _prepare(self) -> None:
-        save = "true" if self._save_on_change else "false"
-        values = settings.LocalBrokerValues(self.home, self.port, save)
-        conf = settings.render(settings.LOCAL_BROKER_TEMPLATE, values)
+        conf = settings.local_broker(self.home, self.port, save_on_change=self._save_on_change)
         host.write_private(self.home / "mosquitto.conf", conf, self.account)
 
     def _command(self) -> list[str]:

@@ -1,6 +1,7 @@
 """The two value sets of the servers' templates: one node on loopback, and production. PURE: values in, text out.
 
-A template is a file in `templates/` whose `$names` are the fields of its dataclass here.
+A template is a file in `templates/` whose `$names` are the fields of its dataclass here. A gateway's broker has none:
+its file is shipped as it is installed, and `local_broker` moves it elsewhere for us.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from string import Template
 from shared.limits import BROKER_PACKET_BYTES, KAFKA_MESSAGE_BYTES, KIB, MIB
 
 TEMPLATES = Path(__file__).parent / "templates"
-LOCAL_BROKER_TEMPLATE = Path(__file__).parents[1] / "edge" / "mosquitto-local.conf"
+LOCAL_BROKER_FILE = Path(__file__).parents[1] / "edge" / "mosquitto-local.conf"
 MAX_QUEUED_BYTES = 2 * 1024 * MIB
 """What the hub's broker may keep for ingest; about five minutes at 15,000 messages/s."""
 KAFKA_BROKER_BYTES = KAFKA_MESSAGE_BYTES + 64 * KIB
@@ -62,21 +63,29 @@ class KafkaValues:
     message_max_bytes: int = KAFKA_BROKER_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class LocalBrokerValues:
-    """Of the gateway's mosquitto-local.conf. `save_on_change`: "true" as shipped; see docs/performance.md."""
-
-    home: Path
-    port: int
-    save_on_change: str = "true"
-
-
-Values = PostgresValues | MosquittoValues | KafkaValues | LocalBrokerValues
+Values = PostgresValues | MosquittoValues | KafkaValues
 
 
 def render(template: Path, values: Values | None = None) -> str:
     """The template with its names replaced. Raises KeyError for a name that `values` does not have."""
     return Template(template.read_text(encoding="utf-8")).substitute(asdict(values) if values else {})
+
+
+def local_broker(home: Path, port: int, *, save_on_change: bool = True) -> str:
+    """The gateway's shipped configuration with another port and store. Raises KeyError if it has no such lines.
+
+    Without `save_on_change` it is not what is shipped; see docs/performance.md.
+    """
+    text = LOCAL_BROKER_FILE.read_text(encoding="utf-8")
+    for shipped, ours in (
+        ("listener 1883 127.0.0.1", f"listener {port} 127.0.0.1"),
+        ("persistence_location /var/lib/mosquitto/", f"persistence_location {home}/"),
+        ("autosave_on_changes true", f"autosave_on_changes {str(save_on_change).lower()}"),
+    ):
+        if f"\n{shipped}\n" not in text:
+            raise KeyError(shipped)
+        text = text.replace(f"\n{shipped}\n", f"\n{ours}\n")
+    return text
 
 
 def loopback_postgres(data_directory: Path, port: int) -> PostgresValues:

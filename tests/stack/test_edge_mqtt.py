@@ -13,6 +13,7 @@ import pytest
 from control_plane.registry.dynsec import SALT_BYTES, BrokerClient, hash_secret
 from deploy.stack import LocalBroker, host
 from deploy.stack.mosquitto import Mosquitto
+from edge_agent.intake import DROPPED
 from edge_agent.mqtt import NO_MATCHING_SUBSCRIBERS, Connection, Incoming, Options, Will
 from shared.config import Secret
 from shared.errors import Permanent, Transient
@@ -107,6 +108,16 @@ async def test_what_was_retained_comes_with_the_first_subscription_and_not_with_
     async with intake(local_broker) as third:
         await third.subscribe("devices/+/telemetry", retained_again=True)
         assert {message.payload for message in await receive(third, 2)} == {b"new", b"said while we listen"}
+
+
+async def test_the_broker_tells_what_it_dropped_at_each_connect(local_broker):
+    for _ in range(2):
+        async with intake(local_broker) as connection:
+            await connection.subscribe(DROPPED, retained_again=True)
+            (told,) = await receive(connection, 1)
+            assert (told.payload, told.retained) == (b"0", True)
+            assert connection.ack(told)
+            await device_round_trip(connection)
 
 
 async def test_a_batchs_properties_arrive_and_nobody_listening_is_told(local_broker, device):

@@ -59,6 +59,13 @@ async def test_what_does_not_answer_fails_with_advice(config: AgentConfig) -> No
     assert "local broker's version" not in findings
 
 
+def test_a_local_broker_that_dropped_messages_is_a_warning() -> None:
+    assert doctor.judge_drops(b"0").verdict is Verdict.OK
+    finding = doctor.judge_drops(b"12")
+    assert (finding.verdict, "12 messages" in finding.found) == (Verdict.WARNING, True)
+    assert "max_queued_bytes" in finding.do
+
+
 def test_a_finding_shows_its_advice_on_a_line_of_its_own() -> None:
     assert str(Finding("disk", Verdict.OK, "fine")) == "ok        disk: fine"
     assert str(Finding("disk", Verdict.FAILED, "full", "empty it")).splitlines()[1].strip() == "-> empty it"

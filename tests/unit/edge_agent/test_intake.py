@@ -9,7 +9,7 @@ from typing import Self
 
 import pytest
 
-from edge_agent.intake import Intake
+from edge_agent.intake import DROPPED, Intake
 from edge_agent.mqtt import Incoming, Options
 from edge_agent.pipeline import Pipeline
 from edge_agent.row import Row
@@ -17,7 +17,7 @@ from edge_agent.skew import SkewBook
 from shared.backoff import Backoff
 from shared.batch import BytesRecord, ClockQuality, ReadingRecord, decode_record
 from shared.clock import SystemClock
-from shared.errors import Transient
+from shared.errors import Permanent, Transient
 from shared.recent import identity
 from shared.tracing import NoTracing, Tracing
 
@@ -79,6 +79,7 @@ class Link:
         self.session_present = session_present
         self.acked: list[int] = []
         self.filters: list[str] = []
+        self.secretive = False
         self.open = False
         self.changed = asyncio.Event()
         self._queue: asyncio.Queue[Sequence[Incoming] | Exception] = asyncio.Queue()
@@ -93,7 +94,10 @@ class Link:
     ) -> None:
         self.open = False
 
-    async def subscribe(self, *filters: str) -> None:
+    async def subscribe(self, *filters: str, retained_again: bool = False) -> None:
+        del retained_again
+        if filters == (DROPPED,) and self.secretive:
+            raise Permanent("refused")
         self.filters += filters
 
     async def receive(self, limit: int) -> Sequence[Incoming]:
@@ -178,7 +182,7 @@ async def test_nothing_is_acknowledged_before_it_is_durable() -> None:
         assert link.acked == []
         run.store.waiting[0].set_result(None)
         await until(lambda: link.acked == [1, 2])
-    assert link.filters == ["devices/+/telemetry"]
+    assert link.filters == ["devices/+/telemetry", DROPPED]
     assert run.store.identities == [identity(b"d1", payload(1)), identity(b"d1", payload(2))]
 
 
@@ -293,6 +297,59 @@ async def test_own_readings_are_stored_in_the_same_order_without_connection() ->
         assert isinstance(record, ReadingRecord)
         assert record.device == "g1"
     assert run.store.identities == []
+
+
+async def test_while_commits_fail_only_the_newest_own_readings_are_kept() -> None:
+    """They piled up without bound, as nobody holds them back."""
+    link = Link()
+    async with Run(link) as run:
+        run.store.automatic = False
+        run.intake.offer("g1", payload(0))
+        await until(lambda: len(run.store.waiting) == 1)
+        for n in range(1, 100):
+            run.intake.offer("g1", payload(n))
+        link.deliver(payload(1_000))
+        run.store.automatic = True
+        run.store.waiting[0].set_result(None)
+        await until(lambda: link.acked == [1])
+    assert run.store.submitted == [[0], [1_000, *range(84, 100)]]
+
+
+async def test_the_brokers_own_count_of_what_it_dropped_is_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    link = Link()
+    async with Run(link) as run:
+        with caplog.at_level("CRITICAL", "events"):
+            link.deliver(b"0", b"7", b"7", b"nonsense", b"3", topic=DROPPED, retained=True)
+            link.deliver(payload(1))
+            await until(lambda: link.acked == [1, 2, 3, 4, 5, 6])
+    assert run.store.submitted == [[1]]
+    assert [(record.msg, record.event_fields) for record in caplog.records] == [
+        ("local_broker_dropped", {"more": 7, "since_its_start": 7}),
+        ("local_broker_dropped", {"more": 3, "since_its_start": 3}),  # it began again
+    ]
+
+
+async def test_a_broker_that_does_not_tell_what_it_dropped_is_served_too() -> None:
+    link = Link()
+    link.secretive = True
+    async with Run(link) as run:
+        link.deliver(payload(1))
+        await until(lambda: link.acked == [1])
+        assert run.intake.trouble is None
+
+
+async def test_a_large_payload_is_let_go_once_its_rows_are_made() -> None:
+    link = Link()
+    async with Run(link) as run:
+        run.store.automatic = False
+        link.deliver(payload(1))
+        await until(lambda: len(run.store.waiting) == 1)
+        link.deliver(b"x" * 1_000_000, payload(2))
+        await until(lambda: len(run.intake._pending.messages) == 2)
+        assert [len(message.payload) for message in run.intake._pending.messages] == [0, len(payload(2))]
+        run.store.automatic = True
+        run.store.waiting[0].set_result(None)
+        await until(lambda: link.acked == [1, 2, 3])
 
 
 async def test_stopping_commits_and_acknowledges_what_was_taken() -> None:

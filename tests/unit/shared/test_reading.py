@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import limits
+from shared.envelope import rfc3339
 from shared.errors import Reason, Rejected
 from shared.reading import Reading, Refused, parse_payload, parse_ts
 
@@ -57,6 +58,11 @@ def test_an_empty_array_holds_nothing():
         (b'{"ts":"2026-01-01T00:00:00"}', Reason.BAD_TS),
         (b'{"ts":"2026-02-30T00:00:00Z"}', Reason.BAD_TS),
         (b'{"ts":"1969-12-31T23:59:59Z"}', Reason.BAD_TS),
+        (b'{"ts":"2026-01-01T00:00+00:00"}', Reason.BAD_TS),
+        (b'{"ts":"2026-01-01T00:00:00+00:00:30"}', Reason.BAD_TS),
+        (b'{"ts":"2026-01-01T00:00:00,5Z"}', Reason.BAD_TS),
+        (b'{"ts":"2016-12-31T23:59:60Z"}', Reason.BAD_TS),
+        (b'{"ts":"9999-12-31T23:59:59-23:59"}', Reason.BAD_TS),
         (b'{"ts":-1}', Reason.BAD_TS),
         (b'{"ts":1e300}', Reason.BAD_TS),
         (b'{"ts":1,"a":NaN}', Reason.NOT_FINITE),
@@ -111,3 +117,13 @@ def test_no_bytes_raise(payload):
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=8))
 def test_no_ts_raises(value):
     assert isinstance(parse_ts(value), int | Rejected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1970-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z", "1970-01-01T23:59:00+23:59", "2026-01-01 00:00:00.1234567z"],
+)
+def test_every_time_that_is_accepted_can_be_printed(text):
+    ms = parse_ts(text)
+    assert isinstance(ms, int)
+    assert parse_ts(rfc3339(ms)) == ms

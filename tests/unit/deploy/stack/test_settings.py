@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.stack import settings
-from deploy.stack.settings import LOCAL_BROKER_TEMPLATE, TEMPLATES, LocalBrokerValues, Values
+from deploy.stack.settings import LOCAL_BROKER_FILE, TEMPLATES, Values
 from shared.ids import DeviceId
 from shared.limits import BROKER_PACKET_BYTES, KAFKA_MESSAGE_BYTES
 from shared.topics import Channel, build, subscription
@@ -108,9 +108,10 @@ def test_postgres_waits_for_the_disk(values: Values, ssl: str) -> None:
 
 
 def test_the_local_broker_saves_each_change_and_keeps_to_loopback() -> None:
-    lines = _lines(LOCAL_BROKER_TEMPLATE, LocalBrokerValues(HOME, 1884))
+    lines = settings.local_broker(HOME, 1884).splitlines()
     assert {
         "listener 1884 127.0.0.1",
+        f"persistence_location {HOME}/",
         "autosave_on_changes true",
         "autosave_interval 1",
         "max_queued_messages 0",
@@ -118,6 +119,23 @@ def test_the_local_broker_saves_each_change_and_keeps_to_loopback() -> None:
     } <= set(lines)
 
 
+def test_the_local_brokers_file_is_shipped_as_it_is_installed() -> None:
+    """It was a template that users were told to install."""
+    shipped = LOCAL_BROKER_FILE.read_text()
+    assert "$" not in shipped
+    assert {"listener 1883 127.0.0.1", "persistence_location /var/lib/mosquitto/"} <= set(shipped.splitlines())
+    changed = set(settings.local_broker(HOME, 1884, save_on_change=False).splitlines()) - set(shipped.splitlines())
+    assert changed == {"listener 1884 127.0.0.1", f"persistence_location {HOME}/", "autosave_on_changes false"}
+
+
+def test_a_local_broker_whose_file_lacks_a_line_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "mosquitto.conf"
+    other.write_text("\nlistener 1883\n")
+    monkeypatch.setattr(settings, "LOCAL_BROKER_FILE", other)
+    with pytest.raises(KeyError):
+        settings.local_broker(HOME, 1884)
+
+
 def test_a_template_without_its_values_is_an_error() -> None:
     with pytest.raises(KeyError):
-        settings.render(LOCAL_BROKER_TEMPLATE)
+        settings.render(TEMPLATES / "mosquitto.conf")
