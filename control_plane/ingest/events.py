@@ -42,6 +42,9 @@ UNACKNOWLEDGED = Gauge("telemetry_ingest_unacknowledged", "Messages of this conn
 UNCONFIRMED = Gauge("telemetry_ingest_unconfirmed", "Messages held until Kafka confirms them")
 PAUSES = Counter("telemetry_ingest_pauses", "Times that reading paused because the broker broke Receive Maximum")
 LEASE_HELD = Gauge("telemetry_ingest_lease_held", "1 while this process holds its session slot")
+LEASE_CERTAIN = Gauge(
+    "telemetry_ingest_lease_certain", "1 while nobody else can hold the slot: Postgres confirmed it"
+)
 SESSIONS_LOST = Counter("telemetry_ingest_sessions_lost", "Connects at which the broker had no session of ours")
 RECONNECTS = Counter("telemetry_ingest_disconnects", "Connections to the broker that ended")
 PRODUCERS_RETIRED = Counter("telemetry_ingest_producers_retired", "Kafka producers that failed and were replaced")

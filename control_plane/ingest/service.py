@@ -60,6 +60,7 @@ class Ingest:
         config = self._config
         keeper = LeaseKeeper(config.database_url, config.slot, self._holder, config.lease_s, self._clock)
         self._keeper = keeper
+        events.LEASE_CERTAIN.set_function(keeper.certain)
         try:
             async with asyncio.TaskGroup() as tasks:
                 keeping = tasks.create_task(keeper.run(), name="lease-keeper")

@@ -23,6 +23,7 @@ from shared.topics import Kafka
 _REQUEST_TIMEOUT_MS = 10_000
 _METADATA_S = 15.0
 _POLL_MS = 1_000
+_FETCH_WAIT_MS = 20
 _MAX_EMPTY_POLLS = 30
 
 Offsets = Mapping[TopicPartition, int]
@@ -111,6 +112,8 @@ async def _consumer(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
         request_timeout_ms=_REQUEST_TIMEOUT_MS,
         retry_backoff_ms=200,
         max_partition_fetch_bytes=4 * 1024 * 1024,
+        # What is fetched ahead of the end waits so long for news before the next partition is read.
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
     try:
         await consumer.start()

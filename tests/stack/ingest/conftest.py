@@ -10,8 +10,8 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiomqtt
@@ -32,6 +32,8 @@ from tests.stack.hub_process import HubProcess, until
 
 DEVICES, GATEWAYS = 8, 4
 _SLOTS = itertools.count(1)
+CALM_TESTS = 20
+_CALM = itertools.count()
 
 
 @dataclass
@@ -122,7 +124,9 @@ class World:
 
     @asynccontextmanager
     async def _consumer(self):
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.env["HUB_KAFKA_BOOTSTRAP"], enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.env["HUB_KAFKA_BOOTSTRAP"], enable_auto_commit=False, fetch_max_wait_ms=20
+        )
         await consumer.start()
         try:
             yield consumer
@@ -133,9 +137,16 @@ class World:
 @pytest.fixture
 def broker(server_dir: Path) -> Iterator[KnownBroker]:
     """A broker of the test's own, running."""
+    with running_broker(server_dir) as running:
+        yield running
+
+
+@contextmanager
+def running_broker(server_dir: Path, most_tests: int = 1) -> Iterator[KnownBroker]:
+    """A broker with devices and gateways that it knows."""
     server = Mosquitto(server_dir, host.free_port())
-    devices = [_client("devices", "telemetry") for _ in range(DEVICES)]
-    gateways = [_client("gateways", "batches") for _ in range(GATEWAYS)]
+    devices = [_client("devices", "telemetry") for _ in range(DEVICES * most_tests)]
+    gateways = [_client("gateways", "batches") for _ in range(GATEWAYS * most_tests)]
     server.write_clients(
         [
             BrokerClient(c.username, hash_secret(c.password, secrets.token_bytes(SALT_BYTES)), c.client_id)
@@ -143,8 +154,10 @@ def broker(server_dir: Path) -> Iterator[KnownBroker]:
         ]
     )
     server.start()
-    yield KnownBroker(server, devices, gateways)
-    server.stop()
+    try:
+        yield KnownBroker(server, devices, gateways)
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -168,6 +181,10 @@ def migrated(stack: Stack) -> Iterator[dict[str, str]]:
 @pytest.fixture
 def world(stack: Stack, migrated: dict[str, str], broker: KnownBroker) -> World:
     """Servers up, schema and topics made, a slot that no other test uses; no ingest yet."""
+    return make_world(stack, migrated, broker)
+
+
+def make_world(stack: Stack, migrated: dict[str, str], broker: KnownBroker) -> World:
     slot = next(_SLOTS)
     env = migrated | {
         "HUB_MQTT_URL": f"mqtt://127.0.0.1:{broker.port}",
@@ -188,18 +205,23 @@ def ingest(world: World, tmp_path: Path) -> Iterator[HubProcess]:
 
 
 @asynccontextmanager
-async def own_times(bootstrap: str, **settings: str):
-    """`raw` bears the times that producers write, not Kafka's own, while this lasts. `settings`: beside that."""
+async def raw_settings(bootstrap: str, settings: Mapping[str, str]):
+    """`raw` with these settings beside its own, for a while."""
     ours = {topic.name: topic for topic in wanted(4, 1, 1, 7, 30)}[Kafka.RAW.value]
-    given = {name.replace("_", "."): value for name, value in settings.items()}
-    changed = Wanted(ours.name, ours.partitions, 1, {"message.timestamp.type": "CreateTime"} | given)
-    await ensure_topics(bootstrap, [changed])
-    await _until_stamped(bootstrap, by_kafka=False)
+    await ensure_topics(bootstrap, [Wanted(ours.name, ours.partitions, 1, settings)])
     try:
         yield
     finally:
         await ensure_topics(bootstrap, [ours])
-        await _until_stamped(bootstrap, by_kafka=True)
+
+
+@asynccontextmanager
+async def own_times(bootstrap: str, settings: Mapping[str, str] | None = None):
+    """`raw` bears the times that producers write, not Kafka's own, for a while."""
+    async with raw_settings(bootstrap, {"message.timestamp.type": "CreateTime"} | dict(settings or {})):
+        await _until_stamped(bootstrap, by_kafka=False)
+        yield
+    await _until_stamped(bootstrap, by_kafka=True)
 
 
 async def _until_stamped(bootstrap: str, *, by_kafka: bool) -> None:
@@ -216,6 +238,36 @@ async def _until_stamped(bootstrap: str, *, by_kafka: bool) -> None:
             await until(stamped, "the setting holds")
     finally:
         await producer.stop()
+
+
+@pytest.fixture(scope="module")
+def calm_process(
+    stack: Stack, migrated: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[World, HubProcess]]:
+    """An ingest for all tests of a module that leave it and its broker as they are."""
+    directory = reachable_temp_dir("hub-test-")
+    with running_broker(directory, most_tests=CALM_TESTS) as broker:
+        world = make_world(stack, migrated, broker)
+        with world.ingest(tmp_path_factory.mktemp("calm") / "first") as process:
+            asyncio.run(ready(process))
+            yield world, process
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def calm(calm_process: tuple[World, HubProcess]) -> tuple[World, HubProcess]:
+    """Its world with devices that no other test used, and the ingest, whose counters go on from other tests."""
+    world, process = calm_process
+    known, at = world.broker, next(_CALM)
+    mine = KnownBroker(
+        known.server,
+        known.devices[at * DEVICES : (at + 1) * DEVICES],
+        known.gateways[at * GATEWAYS : (at + 1) * GATEWAYS],
+    )
+    assert mine.devices, "more tests than devices"
+    own = replace(world, broker=mine)
+    asyncio.run(own.mark())
+    return own, process
 
 
 async def ready(process: HubProcess) -> None:

@@ -158,7 +158,7 @@ async def test_a_clock_that_is_wrong_costs_no_message(world, ahead_ms):
 async def test_a_time_that_kafka_refuses_is_left_out_and_nothing_is_cut(world):
     """A topic with Kafka's own defaults, as somebody else may have made it."""
     async with (
-        own_times(world.env["HUB_KAFKA_BOOTSTRAP"], message_timestamp_after_max_ms="3600000"),
+        own_times(world.env["HUB_KAFKA_BOOTSTRAP"], {"message.timestamp.after.max.ms": "3600000"}),
         writing(world) as made,
     ):
         made.put(b"1", b"2", ahead_ms=2 * DAY_MS)
@@ -173,10 +173,16 @@ async def test_a_time_that_kafka_refuses_is_left_out_and_nothing_is_cut(world):
 
 
 async def test_nothing_is_written_while_this_process_may_not(world):
-    gate = asyncio.Event()
-    async with writing(world, may_write=gate.wait) as made:
+    gate, asked = asyncio.Event(), asyncio.Event()
+
+    async def may_write():
+        asked.set()
+        await gate.wait()
+
+    async with writing(world, may_write=may_write) as made:
         made.put(b"1")
-        await asyncio.sleep(0.5)
+        await asked.wait()
+        assert made.live is None, "no producer before the word"
         assert await values(world) == []
         gate.set()
         await made.have(b"1")

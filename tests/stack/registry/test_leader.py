@@ -1,7 +1,13 @@
 """One leader at a time, and another when it is gone."""
 
 import asyncio
+from collections import Counter
+from typing import Any
 
+import pytest
+
+from control_plane.db.connect import connect
+from control_plane.registry import leader
 from control_plane.registry.leader import lead
 from tests.stack.registry.conftest import Parts, until_async
 
@@ -21,13 +27,30 @@ class Duty:
             Duty.running -= 1
 
 
-async def test_one_leads_and_the_next_takes_over(parts: Parts, environment: dict[str, str]) -> None:
+async def test_one_leads_and_the_next_takes_over(
+    parts: Parts, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = environment["HUB_DATABASE_URL"]
     Duty.running = Duty.terms = 0
+    attempts: Counter[asyncio.Task[None] | None] = Counter()
+
+    async def counted(url: str, *, application: str) -> Any:
+        attempts[asyncio.current_task()] += 1
+        return await connect(url, application=application)
+
+    async def all_others_tried_again() -> None:
+        """Each candidate that does not lead has looked twice more."""
+        before = Counter(attempts)
+        await until_async(
+            lambda: sum(attempts[task] >= before[task] + 2 for task in candidates) == len(candidates) - 1,
+            "the others tried again",
+        )
+
+    monkeypatch.setattr(leader, "connect", counted)
     candidates = [asyncio.create_task(lead(url, [Duty().serve])) for _ in range(3)]
     try:
         await until_async(lambda: Duty.running, "one leads")
-        await asyncio.sleep(1.5)  # every other candidate has tried again by now
+        await all_others_tried_again()
         assert (Duty.running, Duty.terms) == (1, 1)
         # The connection that holds the lock is cut off: its term ends at once, and one of the three leads again.
         await parts.database.execute(
@@ -35,7 +58,7 @@ async def test_one_leads_and_the_next_takes_over(parts: Parts, environment: dict
             " (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
         await until_async(lambda: Duty.terms == 2 and Duty.running == 1, "another term")
-        await asyncio.sleep(1.5)
+        await all_others_tried_again()
         assert Duty.running == 1
     finally:
         for task in candidates:
