@@ -24,7 +24,7 @@ from control_plane import restart, run_dir
 from control_plane.restart import Died, Phase, Service, Start, Started, Stop, Terminate, demand, step
 from shared.config import load, setting
 from shared.events import Event, configure_logging
-from shared.health import Health
+from shared.health import Beat, Health
 from shared.lifecycle import run
 
 SERVICES: Mapping[str, tuple[str, ...]] = {
@@ -203,12 +203,13 @@ class Supervisor:
         """Which services do not run at this moment."""
         return [f"{child.name} does not run" for child in self.children if child.state.phase is not Phase.RUNNING]
 
-    def run(self) -> int:
+    def run(self, beat: Callable[[], None]) -> int:
         """Until SIGTERM or SIGINT; the exit status."""
         self._write()
         Serving(os.getpid(), len(self.children)).emit()
         try:
-            return run({child.name: child.live for child in self.children}, grace_s=self._config.stop_grace_s + 5.0)
+            services = {child.name: child.live for child in self.children}
+            return run(services, grace_s=self._config.stop_grace_s + 5.0, beat=beat)
         finally:
             run_dir.forget(self._config.data_dir)
 
@@ -232,9 +233,10 @@ def serve(config: ServeConfig, services: Mapping[str, Sequence[str]]) -> int:
     configure_logging(config.log_level)
     with run_dir.alone(config.data_dir):
         supervisor = Supervisor(config, services)
-        health = Health(config.health_host, config.health_base_port, supervisor.readiness)
+        beat = Beat()
+        health = Health(config.health_host, config.health_base_port, supervisor.readiness, beat=beat)
         try:
-            return supervisor.run()
+            return supervisor.run(beat.stamp)
         finally:
             health.close()
 

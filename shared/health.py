@@ -1,11 +1,14 @@
-"""Every process's window: `/metrics` (Prometheus), `/healthz` (it answers), `/readyz` (it does its work).
+"""Every process's window: `/metrics` (Prometheus), `/healthz` (it is alive), `/readyz` (it does its work).
 
 A program may add pages of its own, each the JSON of what a function answers.
 
-A thread of its own serves it, so `/readyz` answers while the loop is busy; what it asks must not block.
+A thread of its own serves it, so `/readyz` answers while the loop is busy; what it asks must not block. That thread
+lives when the work hangs: a program gives its `Beat` to whatever does the work (`lifecycle.run` for an event loop, a
+job's own thread), and when that is silent for too long both pages say so with 503.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -17,14 +20,43 @@ Readiness = Callable[[], list[str]]
 """What stands in the way of doing the work, a short sentence each; empty when ready. Called in another thread."""
 
 
+_UNAVAILABLE = "503 Service Unavailable"
+HUNG_S = 10.0
+"""Silence of a beat that means a hang; whoever stamps one does so each second."""
+
+
+class Beat:
+    """A sign of life. `stamp` it each second from whatever must not hang; counts from its making."""
+
+    def __init__(self, hung_s: float = HUNG_S) -> None:
+        self._hung_s = hung_s
+        self._at_s = time.monotonic()
+
+    def stamp(self) -> None:
+        """It lives."""
+        self._at_s = time.monotonic()
+
+    def hung(self) -> str:
+        """That it was silent for too long, in words; else ""."""
+        silent_s = time.monotonic() - self._at_s
+        return f"hangs: no sign of life for {silent_s:.0f} s" if silent_s > self._hung_s else ""
+
+
 class Health:
     """The server. `port` is the one it got (0 asks for a free one); `close` stops it.
 
     `pages`: further paths, such as "/ledger", and what they show; called in the server's thread like `readiness`.
+    Without a `beat`, `/healthz` says no more than that the process exists.
     """
 
     def __init__(
-        self, host: str, port: int, readiness: Readiness, pages: Mapping[str, Callable[[], object]] | None = None
+        self,
+        host: str,
+        port: int,
+        readiness: Readiness,
+        pages: Mapping[str, Callable[[], object]] | None = None,
+        *,
+        beat: Beat | None = None,
     ) -> None:
         others = dict(pages or {})
         metrics = prometheus_client.make_wsgi_app()
@@ -34,11 +66,12 @@ class Health:
             if path == "/metrics":
                 found: Iterable[bytes] = metrics(environ, start)
                 return found
+            hung = beat.hung() if beat is not None else ""
             if path == "/healthz":
-                return _json(start, "200 OK", {"status": "ok"})
+                return _json(start, _UNAVAILABLE if hung else "200 OK", {"status": hung or "ok"})
             if path == "/readyz":
-                missing = readiness()
-                status = "503 Service Unavailable" if missing else "200 OK"
+                missing = [hung, *readiness()] if hung else readiness()
+                status = _UNAVAILABLE if missing else "200 OK"
                 return _json(start, status, {"ready": not missing, "missing": missing})
             if path in others:
                 return _json(start, "200 OK", others[path]())

@@ -18,6 +18,7 @@ from shared.events import Event
 Service = Callable[[asyncio.Event], Awaitable[None]]
 
 _PR_SET_PDEATHSIG = 1
+_BEAT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,19 @@ class ServiceHung(Event):
     grace_s: float
 
 
-def run(services: Mapping[str, Service], *, grace_s: float = 10.0) -> int:
-    """Run all until SIGTERM or SIGINT, or until one ends; exit status 0, or 1 if one failed or hung."""
-    return asyncio.run(_run(services, grace_s))
+def run(services: Mapping[str, Service], *, grace_s: float = 10.0, beat: Callable[[], None] | None = None) -> int:
+    """Run all until SIGTERM or SIGINT, or until one ends; exit status 0, or 1 if one failed or hung.
+
+    `beat` is called each second by the event loop (`health.Beat.stamp`), so not while something blocks it.
+    """
+    return asyncio.run(_run(services, grace_s, beat))
 
 
-async def _run(services: Mapping[str, Service], grace_s: float) -> int:
+async def _run(services: Mapping[str, Service], grace_s: float, beat: Callable[[], None] | None) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    if beat is not None:
+        _stamp(loop, beat)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     tasks = {asyncio.ensure_future(service(stopping)): name for name, service in services.items()}
@@ -67,6 +73,11 @@ async def _run(services: Mapping[str, Service], grace_s: float) -> int:
             if not isinstance(result, HubError):  # our bug: show where
                 logging.getLogger("events").error("traceback", exc_info=result)
     return 1 if failed or hung else 0
+
+
+def _stamp(loop: asyncio.AbstractEventLoop, beat: Callable[[], None]) -> None:
+    beat()
+    loop.call_later(_BEAT_S, _stamp, loop, beat)  # ends with the loop
 
 
 def die_with_parent(parent_pid: int) -> None:

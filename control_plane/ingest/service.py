@@ -27,7 +27,7 @@ from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import Transient
 from shared.events import configure_logging
-from shared.health import Health
+from shared.health import Beat, Health
 from shared.lifecycle import run
 from shared.tracing import Tracing, open_tracing
 
@@ -159,11 +159,12 @@ def main(env: Mapping[str, str]) -> int:
     with HolderName(config.data_dir, config.holder) as holder:
         tracing = open_tracing("hub-ingest", env)
         ingest = Ingest(config, holder.name, tracing)
-        health = Health(config.health_host, config.health_port, ingest.missing)
+        beat = Beat()
+        health = Health(config.health_host, config.health_port, ingest.missing, beat=beat)
         try:
             _write_run_file(config.data_dir, health.port)
             events.HealthListening(config.health_host, health.port).emit()
-            return run({NAME: ingest.serve})
+            return run({NAME: ingest.serve}, beat=beat.stamp)
         finally:
             health.close()
             tracing.close()

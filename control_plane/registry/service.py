@@ -25,7 +25,7 @@ from control_plane.registry.store import Store
 from shared.config import ConfigError, Secret, load, read_secret, setting
 from shared.errors import HubError
 from shared.events import configure_logging
-from shared.health import Health
+from shared.health import Beat, Health
 from shared.lifecycle import run
 
 NAME = "api"
@@ -200,11 +200,12 @@ def main(env: Mapping[str, str]) -> int:
     except OSError as error:
         raise ConfigError([f"HUB_API_URL: {host}:{port} cannot be listened on ({error.strerror})"]) from error
     process = Api(config, secrets, listener)
-    health = Health(config.health_host, config.health_port, process.readiness)
+    beat = Beat()
+    health = Health(config.health_host, config.health_port, process.readiness, beat=beat)
     _write_run_file(config.data_dir, health.port)
     events.HealthListening(NAME, health.port).emit()
     try:
-        return run({NAME: process.serve}, grace_s=2 * _GRACE_S)
+        return run({NAME: process.serve}, grace_s=2 * _GRACE_S, beat=beat.stamp)
     finally:
         health.close()
         listener.close()

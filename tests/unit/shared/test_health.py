@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from shared.health import Health
+from shared.health import Beat, Health
 
 
 @pytest.fixture
@@ -61,5 +61,21 @@ def test_a_program_may_add_pages_of_its_own():
         status, body = get(server, "/ledger")
         assert (status, json.loads(body)) == (200, {"rows": 3})
         assert get(server, "/other")[0] == 404
+    finally:
+        server.close()
+
+
+def test_silence_is_neither_healthy_nor_ready_and_a_sign_of_life_is():
+    beat = Beat(hung_s=60)
+    server = Health("127.0.0.1", 0, lambda: ["kafka is away"], beat=beat)
+    try:
+        assert get(server, "/healthz")[0] == 200
+        beat._at_s -= 61
+        status, body = get(server, "/healthz")
+        assert (status, json.loads(body)) == (503, {"status": "hangs: no sign of life for 61 s"})
+        status, body = get(server, "/readyz")
+        assert (status, json.loads(body)["missing"]) == (503, ["hangs: no sign of life for 61 s", "kafka is away"])
+        beat.stamp()
+        assert get(server, "/healthz")[0] == 200
     finally:
         server.close()

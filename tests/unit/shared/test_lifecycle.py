@@ -5,9 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import urllib.error
+import urllib.request
 
 from shared import lifecycle
 from shared.errors import Transient
+from shared.health import Beat, Health
 
 
 async def until_stopped(stopping):
@@ -42,6 +46,40 @@ def test_one_that_fails_stops_the_others_and_decides_the_status():
 
     assert lifecycle.run({"drains": drains, "fails": fails}) == 1
     assert drained == [True]
+
+
+def test_a_loop_that_hangs_is_seen_from_outside_and_so_is_its_coming_back(monkeypatch):
+    monkeypatch.setattr(lifecycle, "_BEAT_S", 0.01)
+    beat = Beat(hung_s=0.2)
+    health = Health("127.0.0.1", 0, list, beat=beat)
+    seen, go_on = [], threading.Event()
+
+    def ask():
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{health.port}/healthz", timeout=5) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def watch(wanted):
+        while ask() != wanted:
+            pass
+        seen.append(wanted)
+        go_on.set()
+
+    async def hangs(_):
+        hung = threading.Thread(target=watch, args=(503,))
+        hung.start()
+        assert go_on.wait(10)  # blocks the loop
+        back = asyncio.to_thread(watch, 200)
+        await back
+
+    try:
+        assert lifecycle.run({"hangs": hangs}, beat=beat.stamp) == 0
+    finally:
+        health.close()
+    assert seen == [503, 200]
 
 
 def test_one_that_ends_stops_the_others():
