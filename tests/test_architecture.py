@@ -5,6 +5,7 @@ Each rule is a test whose failure names file and line. What may break a rule sta
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("shared", "edge_agent", "control_plane")
+TOOLS = "deploy"  # drives the rooms as a user would; it may import any of them
 
 CLIENTS = {
     "aiomqtt": {
@@ -86,22 +88,38 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "control_plane/registry/broker_file.py": "tests/stack/registry/test_service.py",
     "control_plane/registry/key_watch.py": "tests/stack/registry/test_service.py",
     "control_plane/registry/store.py": "tests/stack/registry/test_registrar.py",
-    # So are ingest's, the sink's, the agent's connection, and a simulated fleet.
-    "control_plane/ingest/bridge.py": "tests/stack/ingest/test_ingest.py",
+    # So are ingest's and the sink's.
     "control_plane/ingest/service.py": "tests/stack/ingest/test_ingest.py",
     "control_plane/analytics/sink_job.py": "tests/stack/test_sink.py",
-    "edge_agent/mqtt.py": "tests/stack/test_edge_mqtt.py",
-    "edge_agent/hub_link.py": "tests/stack/test_agent.py",
-    "edge_agent/sim/fleet.py": "tests/stack/test_sim.py",
-    # Parts of one thing in files of their own: the outbox's opening and the uplink's state.
-    "edge_agent/outbox_schema.py": "tests/unit/edge_agent/test_outbox.py",
-    "edge_agent/outbox_load.py": "tests/unit/edge_agent/test_outbox_start.py",
-    "edge_agent/outbox_measure.py": "tests/unit/edge_agent/test_outbox_room.py",
-    "edge_agent/uplink_state.py": "tests/unit/edge_agent/test_uplink.py",
     # Values without behaviour: seen through what shows them.
     "control_plane/registry/device.py": "tests/unit/control_plane/registry/test_resources.py",
+    # A whole installation: every stack test of the whole path starts it, registers with it and reads by it.
+    "deploy/site/hub.py": "tests/stack/test_supervisor.py",
+    "deploy/site/installation.py": "tests/stack/test_whole_path.py",
+    "deploy/site/registry.py": "tests/stack/test_whole_path.py",
+    "deploy/site/topics.py": "tests/stack/test_whole_path.py",
+    "deploy/site/gateway.py": "tests/stack/test_outbox_files.py",
+    "deploy/site/simulator.py": "tests/stack/test_kafka_away.py",
+    # What only waits and kills: the short kill matrix, and the short demo.
+    "deploy/chaos/run.py": "tests/stack/test_whole_path.py",
+    "deploy/demo/drain.py": "tests/stack/test_demo.py",
+    # A measurement is proved by measuring; the short one runs the rig, the load and the whole path.
+    "deploy/bench/rig.py": "tests/stack/test_bench.py",
+    "deploy/bench/paths.py": "tests/stack/test_bench.py",
+    # What writes docs/reference is tested by what it writes.
+    **dict.fromkeys(
+        (f"deploy/reference/{path.name}" for path in (ROOT / "deploy/reference").glob("*.py")),
+        "tests/unit/deploy/test_reference.py",
+    ),
 }
 """Source files whose test has another name, and that test."""
+RUN_BY_HAND = {
+    "deploy/bench/agent.py": "measures for minutes: `make bench`; its conditions are in deploy/bench/conditions.py",
+    "deploy/bench/ingest.py": "measures for minutes: `make bench`",
+    "deploy/bench/streams.py": "measures for minutes: `make bench`",
+    "deploy/chaos/window.py": "measures what a broker loses, which no test can promise: `make chaos`",
+}
+"""Source files that no test runs, and why."""
 DECLARATIONS = "events"
 """Modules of this name, or ending in it, only declare what is logged and counted; tests of what happens read it."""
 
@@ -136,10 +154,20 @@ def _for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-@functools.cache
 def modules() -> dict[str, Module]:
+    """The rooms' source files by dotted name."""
+    return _modules(*ROOMS)
+
+
+def tools() -> dict[str, Module]:
+    """Those of `deploy`."""
+    return _modules(TOOLS)
+
+
+@functools.cache
+def _modules(*rooms: str) -> dict[str, Module]:
     found = {}
-    for room in ROOMS:
+    for room in rooms:
         for path in sorted((ROOT / room).rglob("*.py")):
             relative = path.relative_to(ROOT)
             if relative.parts[:2] == ("shared", "pb"):
@@ -257,7 +285,7 @@ def problems_of_names() -> list[str]:
 
 def problems_of_size() -> list[str]:
     found = []
-    for module in modules().values():
+    for module in [*modules().values(), *tools().values()]:
         lines = len((ROOT / module.path).read_text(encoding="utf-8").splitlines())
         if lines > FILE_LINES:
             found.append(f"{module.path} has {lines} lines")
@@ -272,7 +300,7 @@ def problems_of_size() -> list[str]:
 def problems_of_docstrings() -> list[str]:
     return [
         f"{module.path} says nothing of itself"
-        for module in modules().values()
+        for module in [*modules().values(), *tools().values()]
         if module.tree.body and not ast.get_docstring(module.tree)
     ]
 
@@ -281,23 +309,35 @@ def problems_of_tests() -> list[str]:
     """Each source file has its test of the same name: in the unit tests at the same path, or on the real servers."""
     names = {path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")}
     found = []
-    for module in modules().values():
+    sources = [*modules().values(), *tools().values()]
+    for module in sources:
         if _says_nothing(module.tree) or module.path.stem.endswith(DECLARATIONS):
             continue
+        if module.path.as_posix() in RUN_BY_HAND:
+            continue
         elsewhere = TESTED_ELSEWHERE.get(module.path.as_posix())
+        own = _own_tests(module.path) & names
         if elsewhere is not None:
             if Path(elsewhere) not in names:
                 found.append(f"{module.path}: its test {elsewhere} is not there")
-            continue
-        test = f"test_{module.path.stem.strip('_')}.py"
-        if module.path.stem == "__init__":
-            test = f"test_{module.path.parent.name}.py"
-        room = module.path.parts[1] if len(module.path.parts) > 2 else ""
-        places = {Path("tests/unit", module.path.parent)}
+            if own:
+                found.append(f"{module.path} has {min(own)}: take it out of TESTED_ELSEWHERE")
+        elif not own:
+            found.append(f"{module.path} has no test of its name")
+    absent = {*TESTED_ELSEWHERE, *RUN_BY_HAND} - {module.path.as_posix() for module in sources}
+    return found + [f"a list here names {path}, which is not there" for path in sorted(absent)]
+
+
+def _own_tests(source: Path) -> set[Path]:
+    """Where a source file's test may stand."""
+    test = f"test_{source.stem.strip('_')}.py"
+    if source.stem == "__init__":
+        test = f"test_{source.parent.name}.py"
+    room = source.parts[1] if len(source.parts) > 2 else ""
+    places = {Path("tests/unit", source.parent)}
+    if source.parts[0] != TOOLS:  # its names are those of what it drives: `hub`, `stack`, `agent`
         places |= {Path("tests", kind, inner) for kind in ("stack", "model", "contracts") for inner in (room, "")}
-        if not any(place / test in names for place in places):
-            found.append(f"{module.path} has no {test}")
-    return found
+    return {place / test for place in places}
 
 
 def _says_nothing(tree: ast.Module) -> bool:
@@ -306,6 +346,39 @@ def _says_nothing(tree: ast.Module) -> bool:
     return all(isinstance(node, kinds) for node in tree.body) and not any(
         isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) != "__all__" for node in tree.body
     )
+
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+NAMED = re.compile(r"(?<![\w/.-])(?:docs|tests)/[\w./*-]*\w")
+"""A page or test that source or prose names by its path."""
+
+
+def problems_of_links() -> list[str]:
+    """Relative links of README and docs, and the paths of pages and tests that docs, docstrings and comments name."""
+    found = []
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for target in LINK.findall(text):
+            path = target.partition("#")[0]
+            if path and "://" not in path and not path.startswith("mailto:") and not (page.parent / path).exists():
+                found.append(f"{page.relative_to(ROOT)} links to {target}, which is not there")
+        found += _absent(page, text)
+    for folder in (*ROOMS, TOOLS, "tests"):
+        for source in sorted((ROOT / folder).rglob("*.py")):
+            found += _absent(source, source.read_text(encoding="utf-8"))
+    return found
+
+
+def _absent(file: Path, text: str) -> list[str]:
+    names = {name for name in NAMED.findall(text) if not _is_there(name)}
+    return [f"{file.relative_to(ROOT)} names {name}, which is not there" for name in sorted(names)]
+
+
+@functools.cache
+def _is_there(name: str) -> bool:
+    """A path of ours, perhaps with wildcards, perhaps cut off (`docs/adr/0032`)."""
+    return (ROOT / name).exists() or any(ROOT.glob(f"{name}*"))
 
 
 RULES = {
@@ -317,6 +390,7 @@ RULES = {
     "files and functions are short": problems_of_size,
     "every file says what it promises": problems_of_docstrings,
     "every source file has its test": problems_of_tests,
+    "links and named paths lead somewhere": problems_of_links,
 }
 
 

@@ -2,7 +2,9 @@
 
 Promises: each client has at most `window` messages unacknowledged, sends them in order of their number, and sends
 again what a lost connection left open, with DUP set, before anything new. What was acknowledged with success is
-known by number, so a check can name what must have arrived. Leaves making devices and counting in Kafka to others.
+known by number, so a check can name what must have arrived. At a rate, a message is stamped with the moment at which
+it was due, not with that at which the window let it go: a stall shows in all that it held up. Leaves making devices
+and counting in Kafka to others.
 
     python -m deploy.bench.mqtt_load --url mqtt://127.0.0.1:1883 --clients clients.json --seconds 60 --rate 15000
 
@@ -37,6 +39,17 @@ MakeMessage = Callable[[int], tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
+class Stamped:
+    """Messages that bear a time: `payload(number, due_ms)`, epoch ms."""
+
+    payload: Callable[[int, int], bytes]
+
+
+Messages = MakeMessage | Stamped
+"""What a client sends."""
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """Who publishes where."""
 
@@ -63,17 +76,14 @@ class Outcome:
         return self.acknowledged.count(1)
 
 
-def single(device: str, size: int = 200) -> MakeMessage:
-    """Readings of one device, `size` bytes each: `n` counts them, so each is another message."""
+def single(device: str, size: int = 200) -> Stamped:
+    """Readings of one device, `size` bytes each, stamped when they were due: `n` counts them, so all differ."""
     head = b'{"ts":%d,"temperature":21.5,"voltage":3.71,"status":"OK","n":'
     tail = b',"note":"%s"}'
     pad = max(0, size - len(head % 10**12) - len(tail) + 2 - 10)
     end = tail % (device.encode() + b"x" * pad)[:pad]
 
-    def make(number: int) -> tuple[bytes, bytes]:
-        return b"", head % (time.time_ns() // 1_000_000) + b"%d" % (1_000_000_000 + number) + end
-
-    return make
+    return Stamped(lambda number, due_ms: head % due_ms + b"%d" % (1_000_000_000 + number) + end)
 
 
 def batches(devices: Sequence[str], readings: int = 100, variants: int = 16) -> MakeMessage:
@@ -117,7 +127,7 @@ def _packed(devices: Sequence[str], readings: int, variant: int) -> bytes:
 async def publish(
     host: str,
     port: int,
-    work: Sequence[tuple[Client, MakeMessage]],
+    work: Sequence[tuple[Client, Messages]],
     *,
     count: int | None = None,
     seconds: float | None = None,
@@ -150,7 +160,13 @@ async def publish(
 
 async def _feed(senders: Sequence["_Sender"], count: int | None, seconds: float | None, rate: float | None) -> None:
     started = time.monotonic()
+    started_ms = time.time_ns() / 1e6
     fed = 0
+
+    def due_ms(further: int) -> int:
+        """When the message after `further` others is due: now, where there is no rate."""
+        return int(started_ms + (fed + further) / rate * 1_000 if rate else time.time_ns() / 1e6)
+
     while True:
         elapsed = time.monotonic() - started
         if seconds is not None and elapsed >= seconds:
@@ -159,7 +175,7 @@ async def _feed(senders: Sequence["_Sender"], count: int | None, seconds: float 
         share = -(-allowed // len(senders)) if allowed > 0 else 0
         for sender in senders:
             left = share if count is None else min(share, count - sender.outcome.sent)
-            fed += sender.send(min(left, allowed))
+            fed += sender.send(min(left, allowed), due_ms)
             allowed = sys.maxsize if rate is None else int(elapsed * rate) - fed
         if count is not None and all(sender.outcome.sent >= count for sender in senders):
             break
@@ -205,7 +221,7 @@ class _Link(asyncio.Protocol):
 class _Sender:
     """One client, and what it has open."""
 
-    def __init__(self, client: Client, make: MakeMessage, window: int) -> None:
+    def __init__(self, client: Client, make: Messages, window: int) -> None:
         self.outcome = Outcome(client)
         self.idle = asyncio.Event()
         self.idle.set()
@@ -254,8 +270,11 @@ class _Sender:
             self.outcome.reconnects += 1
             await self.connect(host, port, time.monotonic() + patience_s)
 
-    def send(self, most: int) -> int:
-        """Up to `most` new messages, as far as the window and the socket take them; how many."""
+    def send(self, most: int, due_ms: Callable[[int], int]) -> int:
+        """Up to `most` new messages, as far as the window and the socket take them; how many.
+
+        `due_ms(k)`: the stamp of the k-th of them, from 0.
+        """
         if self._transport is None or self._transport.get_write_buffer_size() > _BURST_BYTES:
             return 0
         packets: list[bytes] = []
@@ -263,7 +282,7 @@ class _Sender:
         number = self.outcome.sent
         while most > len(packets) and self._free and size < _BURST_BYTES:
             packet_id = self._free.popleft()
-            packet = self._packet(packet_id, number)
+            packet = self._packet(packet_id, number, due_ms(len(packets)))
             self._open[packet_id] = (number, packet)
             packets.append(packet)
             size += len(packet)
@@ -280,8 +299,11 @@ class _Sender:
             self._transport.write(b"\xe0\x00")
             self._transport.close()
 
-    def _packet(self, packet_id: int, number: int) -> bytes:
-        properties, payload = self._make(number)
+    def _packet(self, packet_id: int, number: int, due_ms: int) -> bytes:
+        if isinstance(self._make, Stamped):
+            properties, payload = b"", self._make.payload(number, due_ms)
+        else:
+            properties, payload = self._make(number)
         packed = _varint(len(properties)) + properties
         body = self._topic + packet_id.to_bytes(2, "big") + packed + payload
         return b"\x32" + _varint(len(body)) + body
@@ -351,7 +373,9 @@ def main() -> int:
     args = parser.parse_args()
     url = urlsplit(args.url)
     clients = [Client(**entry) for entry in json.loads(args.clients.read_text(encoding="utf-8"))]
-    work = [(c, batches([c.client_id]) if c.topic.endswith("/batches") else single(c.client_id)) for c in clients]
+    work: list[tuple[Client, Messages]] = [
+        (c, batches([c.client_id]) if c.topic.endswith("/batches") else single(c.client_id)) for c in clients
+    ]
     started = time.monotonic()
     outcomes = asyncio.run(
         publish(url.hostname or "", url.port or 1883, work, seconds=args.seconds, rate=args.rate, window=args.window)

@@ -88,7 +88,7 @@ class Rig:
         if self.hub.services():
             yield
             return
-        with self.service("api"):
+        with self.service("ingest"), self.service("api"):  # no key before ingest had its session (docs/adr/0066)
             yield
 
     @contextmanager

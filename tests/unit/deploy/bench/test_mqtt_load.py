@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import time
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 
 import pytest
 
 from control_plane.ingest.packets import Splitter
-from deploy.bench.mqtt_load import Client, batches, publish, single
+from deploy.bench.mqtt_load import Client, Stamped, batches, publish, single
 from shared import batch
 
 CLIENT = Client("c1", "user", "pw", "devices/c1/telemetry")
@@ -15,11 +17,12 @@ CLIENT = Client("c1", "user", "pw", "devices/c1/telemetry")
 
 def test_single_readings_have_their_size_and_differ():
     make = single("d1", 200)
-    payloads = [make(number)[1] for number in range(3)]
+    payloads = [make.payload(number, 1_767_225_600_000) for number in range(3)]
     assert {len(payload) for payload in payloads} == {200}
     assert len(set(payloads)) == 3
     decoded = json.loads(payloads[2])
     assert decoded["n"] == 1_000_000_002
+    assert decoded["ts"] == 1_767_225_600_000
     assert set(decoded) == {"ts", "temperature", "voltage", "status", "n", "note"}
 
 
@@ -143,6 +146,28 @@ async def test_a_rate_is_kept():
     async with Broker().running() as broker:
         (outcome,) = await publish("127.0.0.1", broker.port, [(CLIENT, numbered)], seconds=1.0, rate=300)
     assert 200 <= outcome.sent <= 301
+
+
+async def test_a_stall_of_the_broker_shows_in_what_it_held_up():
+    due = {}
+
+    def stamped(number, due_ms):
+        due[number] = due_ms
+        return b"%d" % number
+
+    sent_ms = {}
+
+    def answer(number):
+        sent_ms[number] = time.time_ns() / 1e6
+        if number == 0:
+            time.sleep(0.5)  # the whole broker stands still, as it does under a slow disk
+        return b""
+
+    async with Broker(answer=answer).running() as broker:
+        await publish("127.0.0.1", broker.port, [(CLIENT, Stamped(stamped))], seconds=1.0, rate=100, window=1)
+    gaps = [later - earlier for earlier, later in pairwise(due.values())]
+    assert max(gaps) <= 11, "every 10 ms one is due, whatever the broker does"
+    assert sent_ms[10] - due[10] > 200
 
 
 async def test_a_refused_connect_is_an_error():
