@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from edge_agent.row import Row
-from shared.batch import ClockQuality, ReadingRecord, Record, decode_record, encode_record
+from shared.batch import AggregateRecord, ClockQuality, ReadingRecord, Record, decode_record, encode_record
 from shared.errors import Rejected
 
 
@@ -46,6 +46,13 @@ def corrected(row: Row, fix: Fix) -> Row | None:
 
 def _shifted(record: Record, shift_ms: int) -> Record:
     moved = msgspec.structs.replace(record, at_ms=record.at_ms + shift_ms)
+    if isinstance(moved, AggregateRecord):
+        return msgspec.structs.replace(
+            moved,
+            from_ms=moved.from_ms + shift_ms,
+            to_ms=moved.to_ms + shift_ms,
+            clock=ClockQuality.CORRECTED,
+        )
     if isinstance(moved, ReadingRecord):
         skew_ms = None if moved.skew_ms is None else moved.skew_ms - shift_ms
         return msgspec.structs.replace(moved, clock=ClockQuality.CORRECTED, skew_ms=skew_ms)

@@ -3,6 +3,8 @@
 Promises: only readings with numbers and earlier aggregates are taken, never alarms, anomalies, events or what could
 not be parsed; every number that was taken stands in exactly one aggregate; what is made takes places among what was
 taken, so that nothing else changes its order. A plan that would not at least halve the rows is none.
+Windows are of measurement by the gateway's clock, since a device's own may be anywhere; what was stamped before that
+clock was set (in one boot, all shifted alike) is kept apart from the rest, so that it can still be corrected.
 Leaves which rows and when to `edge_agent.chores`, which gives only rows that are in no batch.
 """
 
@@ -12,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_agent.row import CLASSES, Counts, Row, RowClass, StoredRow
-from shared.batch import AggregateRecord, ReadingRecord, decode_record, encode_record
+from shared.batch import AggregateRecord, ClockQuality, ReadingRecord, decode_record, encode_record
 
 WINDOWS_MS = (60_000, 600_000, 3_600_000, 6 * 3_600_000, 24 * 3_600_000)
 """Each pass over the backlog uses the next."""
@@ -25,6 +27,10 @@ class Plan:
     taken: tuple[int, ...]
     made: tuple[tuple[int, Row], ...]
     counts: Counts
+
+
+_Key = tuple[str, str, int, ClockQuality, str]
+"""Device, metric, window, quality of the stamps, boot where that matters: what shares an aggregate."""
 
 
 @dataclass(slots=True)
@@ -53,15 +59,16 @@ def thin(rows: Sequence[StoredRow], window_ms: int) -> Plan | None:
     """The plan for these rows, ascending by sequence number, or None if it would not help."""
     taken: list[int] = []
     counts: Counter[RowClass] = Counter()
-    sums: dict[tuple[str, str, int], _Sum] = {}
+    sums: dict[_Key, _Sum] = {}
     for row in rows:
         parts = _parts(row)
         if not parts:
             continue
         taken.append(row.seq)
         counts[row.cls] += 1
+        boot_id = row.boot_id if row.clock is ClockQuality.UNSYNCED else ""
         for part in parts:
-            key = (part.device, part.metric, part.from_ms // window_ms)
+            key = (part.device, part.metric, part.from_ms // window_ms, row.clock, boot_id)
             known = sums.get(key)
             if known is None:
                 sums[key] = _Sum(
@@ -86,21 +93,23 @@ def _parts(row: StoredRow) -> list[AggregateRecord]:
         return [record]
     if not isinstance(record, ReadingRecord):
         return []
-    ts, at = record.ts_ms, record.at_ms
+    at = measured = record.at_ms
+    if record.skew_ms is not None:
+        measured = max(0, min(at, record.ts_ms - record.skew_ms))
     return [
-        AggregateRecord(record.device, at, name, ts, ts, 1, float(value), float(value), float(value))
+        AggregateRecord(record.device, at, name, measured, measured, 1, float(value), float(value), float(value))
         for name, value in record.metrics.items()
         if type(value) in (int, float)
     ]
 
 
-def _row(key: tuple[str, str, int], found: _Sum) -> Row:
-    device, metric, _ = key
+def _row(key: _Key, found: _Sum) -> Row:
+    device, metric, _, clock, _ = key
     # Rounding may carry a mean of equal numbers past them, and a sum of huge ones past all numbers.
     mean = found.total / found.count
     mean = min(max(mean, found.low), found.high) if math.isfinite(mean) else found.low / 2 + found.high / 2
     record = AggregateRecord(
-        device, found.at_ms, metric, found.from_ms, found.to_ms, found.count, found.low, found.high, mean
+        device, found.at_ms, metric, found.from_ms, found.to_ms, found.count, found.low, found.high, mean, clock
     )
     last = found.last
     return Row(RowClass.AGGREGATE, last.wall_ms, last.boot_ms, last.boot_id, last.clock, encode_record(record))

@@ -67,7 +67,11 @@ class ReadingRecord(msgspec.Struct, frozen=True, array_like=True, tag="reading")
 
 
 class AggregateRecord(msgspec.Struct, frozen=True, array_like=True, tag="aggregate"):
-    """What thinning left of `count` readings of one metric with `from_ms <= ts_ms <= to_ms`."""
+    """What thinning left of `count` readings of one metric, measured from `from_ms` to `to_ms`.
+
+    Both are epoch ms of the gateway's clock, as is `at_ms` (the latest acceptance): a reading's `ts` less the offset
+    of its device's clock, or its acceptance where that is unknown. `clock`: how far they can be trusted; None: unsaid.
+    """
 
     device: str
     at_ms: int
@@ -78,6 +82,7 @@ class AggregateRecord(msgspec.Struct, frozen=True, array_like=True, tag="aggrega
     min: float
     max: float
     mean: float
+    clock: ClockQuality | None = None
 
 
 class EventRecord(msgspec.Struct, frozen=True, array_like=True, tag="event"):

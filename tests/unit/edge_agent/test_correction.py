@@ -2,7 +2,7 @@ import pytest
 
 from edge_agent.correction import Fix, corrected
 from edge_agent.row import Row, RowClass
-from shared.batch import ClockQuality, EventRecord, ReadingRecord, decode_record, encode_record
+from shared.batch import AggregateRecord, ClockQuality, EventRecord, ReadingRecord, decode_record, encode_record
 
 ZERO = 1_700_000_000_000
 FIX = Fix("boot", ZERO, 2_000)
@@ -30,6 +30,13 @@ def test_an_unknown_offset_stays_unknown_and_events_are_moved_too():
     row = corrected(stored(msgspec.structs.replace(READING, skew_ms=None)), FIX)
     assert decode_record(row.record).skew_ms is None
     assert decode_record(corrected(stored(EventRecord("g", 3_000, "x", {})), FIX).record).at_ms == ZERO + 2_000
+
+
+def test_an_aggregate_is_moved_whole():
+    record = AggregateRecord("d", 3_000, "t", 1_000, 2_500, 9, 1.0, 2.0, 1.5, ClockQuality.UNSYNCED)
+    moved = decode_record(corrected(stored(record), FIX).record)
+    assert (moved.at_ms, moved.from_ms, moved.to_ms) == (ZERO + 2_000, ZERO, ZERO + 1_500)
+    assert moved.clock is ClockQuality.CORRECTED
 
 
 def test_what_needs_no_correction_or_is_no_record_is_left():

@@ -21,7 +21,7 @@ MINUTE = WINDOWS_MS[0]
 
 
 def reading(seq: int, ts_ms: int, device: str = "d1", cls: RowClass = RowClass.TELEMETRY, **metrics) -> StoredRow:
-    record = ReadingRecord(device, ts_ms + 5, ts_ms, ts_ms, metrics, None, None, ClockQuality.SYNCED, None)
+    record = ReadingRecord(device, ts_ms + 5, ts_ms, ts_ms, metrics, None, None, ClockQuality.SYNCED, 0)
     return StoredRow(seq, cls, ts_ms + 5, seq, "boot", ClockQuality.SYNCED, encode_record(record))
 
 
@@ -36,10 +36,10 @@ def test_readings_of_a_minute_become_one_aggregate_a_metric():
     assert plan.counts == (0, 0, 0, 12, 0)
     assert [seq for seq, _ in plan.made] == [18, 19, 20, 21]
     assert made(plan) == [
-        AggregateRecord("d1", 50_005, "t", 0, 50_000, 6, 0.0, 5.0, 2.5),
-        AggregateRecord("d1", 50_005, "v", 0, 50_000, 6, 0.0, 5.0, 2.5),
-        AggregateRecord("d1", 110_005, "t", 60_000, 110_000, 6, 6.0, 11.0, 8.5),
-        AggregateRecord("d1", 110_005, "v", 60_000, 110_000, 6, 6.0, 11.0, 8.5),
+        AggregateRecord("d1", 50_005, "t", 0, 50_000, 6, 0.0, 5.0, 2.5, ClockQuality.SYNCED),
+        AggregateRecord("d1", 50_005, "v", 0, 50_000, 6, 0.0, 5.0, 2.5, ClockQuality.SYNCED),
+        AggregateRecord("d1", 110_005, "t", 60_000, 110_000, 6, 6.0, 11.0, 8.5, ClockQuality.SYNCED),
+        AggregateRecord("d1", 110_005, "v", 60_000, 110_000, 6, 6.0, 11.0, 8.5, ClockQuality.SYNCED),
     ]
     assert {row.cls for _, row in plan.made} == {RowClass.AGGREGATE}
 
@@ -76,6 +76,45 @@ def test_a_plan_that_would_not_halve_the_rows_is_none():
     assert thin([reading(n, n * MINUTE, t=1.0) for n in range(10)], MINUTE) is None
     assert thin([reading(n, n * MINUTE // 2, t=1.0) for n in range(10)], MINUTE) is not None
     assert thin([], MINUTE) is None
+
+
+def skewed(seq: int, at_ms: int, ts_ms: int, skew_ms: int | None, *, clock=ClockQuality.SYNCED, boot="b"):
+    record = ReadingRecord("d1", at_ms, ts_ms, ts_ms, {"t": 1.0}, None, None, clock, skew_ms)
+    return StoredRow(seq, RowClass.TELEMETRY, at_ms, at_ms, boot, clock, encode_record(record))
+
+
+@pytest.mark.parametrize("skew_ms", [-50 * 365 * 86_400_000, 3_600_000])
+def test_a_devices_wrong_clock_moves_no_aggregate(skew_ms):
+    """It was windowed by the device's own time: a device of 1970 had aggregates of 1970, unmarked."""
+    now = 1_790_000_060_000
+    rows = [skewed(n, now + n * 1_000, now + n * 1_000 - 30 + skew_ms, skew_ms) for n in range(8)]
+    (one,) = made(thin(rows, MINUTE))
+    assert (one.from_ms, one.to_ms, one.at_ms) == (now - 30, now + 7_000 - 30, now + 7_000)
+    assert one.clock is ClockQuality.SYNCED
+
+
+def test_where_the_offset_is_unknown_the_acceptance_counts_and_nothing_is_measured_after_it():
+    rows = [
+        skewed(1, 10_000, 99, None),
+        skewed(2, 11_000, 50_000, 0),
+        skewed(3, 12_000, 5, 3_000),
+        skewed(4, 13_000, 13_000, 0),
+    ]
+    (one,) = made(thin(rows, MINUTE))
+    assert (one.from_ms, one.to_ms) == (0, 13_000)
+
+
+def test_stamps_of_an_unset_clock_share_an_aggregate_with_their_own_boot_only():
+    unset = ClockQuality.UNSYNCED
+    rows = [
+        *(skewed(n, n, n, 0, clock=unset, boot="b1") for n in range(1, 5)),
+        *(skewed(n, n, n, 0, clock=unset, boot="b2") for n in range(5, 9)),
+        *(skewed(n, n, n, 0, boot=f"b{n}") for n in range(9, 13)),
+    ]
+    plan = thin(rows, MINUTE)
+    boots = [(row.boot_id, row.clock) for _, row in plan.made]
+    assert boots == [("b1", unset), ("b2", unset), ("b12", ClockQuality.SYNCED)]
+    assert [(one.clock, one.count) for one in made(plan)] == [(unset, 4), (unset, 4), (ClockQuality.SYNCED, 4)]
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -176,3 +176,10 @@ def test_the_trace_of_an_encoded_record_is_found_at_its_end(trace, found):
 def test_records_that_bear_no_trace_have_none():
     assert batch.sampled_trace(batch.encode_record(EventRecord("d", 1, TRACE + "1", {}))) is None
     assert batch.sampled_trace(b"") is None
+
+
+def test_an_aggregate_of_an_older_agent_is_read_and_one_of_a_newer_by_an_older_hub():
+    old = b'["aggregate","dev",1,"t",0,60000,12,-1.0,2.0,0.5]'
+    assert batch.decode_record(old) == AggregateRecord("dev", 1, "t", 0, 60_000, 12, -1.0, 2.0, 0.5, None)
+    newer = old[:-1] + b',"synced","and more"]'
+    assert batch.decode_record(newer).clock is ClockQuality.SYNCED
