@@ -1,7 +1,7 @@
 """When a service is started again. PURE.
 
-A service that dies is started again after a delay that doubles with each death in short order, up to five seconds;
-one that ran for a while starts over at once. While stopping nothing is started.
+A service that dies, or could not be started, is started again after a delay that doubles with each such failure in
+short order, up to five seconds; one that ran for a while starts over at once. While stopping nothing is started.
 """
 
 from dataclasses import dataclass, replace
@@ -47,11 +47,18 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
+class NotStarted:
+    """The system would not make the process: no memory, no more processes, no more files. That passes."""
+
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End it and start it no more."""
 
 
-Event = Started | Died | Stop
+Event = Started | NotStarted | Died | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,9 @@ def step(service: Service, event: Event) -> Service:
         case Started(at_s):
             assert service.phase is Phase.WAITING, f"started while {service.phase}"
             return replace(service, phase=Phase.RUNNING, at_s=at_s)
+        case NotStarted(at_s):
+            assert service.phase is Phase.WAITING, f"not started while {service.phase}"
+            return replace(service, at_s=at_s + delay_s(service.deaths), deaths=service.deaths + 1)
         case Died(at_s):
             assert service.phase in (Phase.RUNNING, Phase.STOPPING), f"died while {service.phase}"
             if service.phase is Phase.STOPPING:

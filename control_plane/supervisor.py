@@ -21,7 +21,7 @@ from pathlib import Path
 import prometheus_client
 
 from control_plane import restart, run_dir
-from control_plane.restart import Died, Phase, Service, Start, Started, Stop, Terminate, demand, step
+from control_plane.restart import Died, NotStarted, Phase, Service, Start, Started, Stop, Terminate, demand, step
 from shared.config import load, setting
 from shared.events import Event, configure_logging
 from shared.health import Beat, Health
@@ -84,6 +84,16 @@ class ServiceDied(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceNotStarted(Event):
+    """The system would not make a service's process; it is tried again after `again_in_s`."""
+
+    LEVEL = logging.ERROR
+    service: str
+    error: str
+    again_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceKilled(Event):
     """A service did not end within the grace after SIGTERM."""
 
@@ -131,7 +141,7 @@ class Child:
                     if await _set_within(stopping, at_s - time.monotonic()):
                         self._step(Stop())
                     else:
-                        self._start()
+                        self._try_start()
                 case Terminate():
                     await self._terminate()
                     self._bury()
@@ -147,13 +157,19 @@ class Child:
             self.health_port = _free_port(self._host)  # anew each time: somebody may have taken the last one
         # Not asyncio's: the kernel's parent-death signal follows the thread that starts the child, and this is the
         # main one. A group of its own keeps the terminal's Ctrl-C from it: it hears of the end from us.
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             self._argv,
             stdin=subprocess.DEVNULL,
             env=os.environ | {"HUB_SUPERVISOR_PID": str(os.getpid()), "HUB_HEALTH_PORT": str(self.health_port)},
             process_group=0,
         )
-        handle = os.pidfd_open(self._process.pid)
+        try:
+            handle = os.pidfd_open(process.pid)
+        except OSError:
+            process.kill()  # nobody would see its end
+            process.wait()
+            raise
+        self._process = process
         loop = asyncio.get_running_loop()
 
         def ended() -> None:
@@ -164,7 +180,15 @@ class Child:
         self._ended.clear()
         loop.add_reader(handle, ended)
         self._step(Started(time.monotonic()))
-        ServiceStarted(self.name, self._process.pid, self.state.restarts).emit()
+        ServiceStarted(self.name, process.pid, self.state.restarts).emit()
+
+    def _try_start(self) -> None:
+        try:
+            self._start()
+        except OSError as error:
+            now = time.monotonic()
+            self._step(NotStarted(now))
+            ServiceNotStarted(self.name, str(error), round(self.state.at_s - now, 3)).emit()
 
     async def _terminate(self) -> None:
         assert self._process is not None

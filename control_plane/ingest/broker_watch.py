@@ -1,6 +1,7 @@
 """What the broker says of itself: messages that it dropped.
 
-Promises: the gauge follows the broker's own count, and each growth is a warning. A broker that is away
+Promises: the gauge follows the broker's own count, and each growth that we saw is a warning: the first count that is
+heard is what was known already. A broker that is away
 is tried again and said by nobody here: the bridge says it.
 """
 
@@ -25,7 +26,7 @@ class BrokerWatch:
         self._port = port
         self._password = password
         self._client_id = f"{USERNAME}-{name}"
-        self._last = 0
+        self._last: int | None = None
 
     async def run(self) -> None:
         """Connect, again and again, and listen."""
@@ -55,6 +56,6 @@ class BrokerWatch:
             return
         dropped = int(payload)
         events.BROKER_DROPPED.set(dropped)
-        if dropped > self._last:
+        if self._last is not None and dropped > self._last:
             events.BrokerDropped(dropped - self._last).emit()
         self._last = dropped

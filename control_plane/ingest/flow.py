@@ -124,6 +124,8 @@ class Flow:
     def opened(self, generation: int) -> None:
         """A new connection; what the last one left unacknowledged comes again by this one."""
         self.window.opened(generation)
+        for arrival in self._pending.values():
+            arrival.tickets.clear()  # void, and one more each time while Kafka is away and the link comes and goes
 
     def close(self) -> None:
         """Take nothing more: what still comes stays unacknowledged, so the broker keeps it."""

@@ -108,6 +108,7 @@ class Ingest:
     async def _tail(self, stopping: asyncio.Event) -> Tail | None:
         """The tail of `raw`, however long Kafka is away; None if we are to stop or lost the slot meanwhile."""
         attempt = 0
+        away_since: float | None = None
         assert self._keeper is not None
         while self._keeper.held and not stopping.is_set():
             started = time.monotonic()
@@ -119,11 +120,15 @@ class Ingest:
                     limit=self._config.remember,
                 )
             except Transient as error:
-                events.KafkaAway(str(error)).emit()
+                if away_since is None:
+                    away_since = started
+                    events.KafkaAway(str(error)).emit()
                 delay = _RETRY.delay_s(attempt, random.random())  # noqa: S311 - jitter, not secrecy
                 await _either(stopping.wait(), asyncio.sleep(delay))
                 attempt += 1
             else:
+                if away_since is not None:
+                    events.KafkaBack(round(started - away_since, 1)).emit()
                 seconds = round(time.monotonic() - started, 2)
                 events.TailRead(len(tail.identities), tail.truncated, seconds).emit()
                 return tail

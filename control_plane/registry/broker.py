@@ -49,15 +49,24 @@ def service_secret(path: Path, username: str) -> Secret:
     return Secret(found)
 
 
-def client(url: str, username: str, secret: str, client_id: str, **more: object) -> aiomqtt.Client:
-    """A fresh MQTT 5 client for one connection. Raises ConfigError for an address that is none."""
+def address(url: str) -> tuple[str, int]:
+    """Host and port of HUB_MQTT_URL. Raises ValueError, which does not show it: it may hold a password."""
     parts = urlsplit(url)
     try:
         host, port = parts.hostname, parts.port or 1883
     except ValueError:
         host, port = None, 0
-    if parts.scheme != "mqtt" or host is None:
-        raise ConfigError([f"HUB_MQTT_URL: {url} is not mqtt://host:port"])
+    if parts.scheme != "mqtt" or not host or "@" in url:
+        raise ValueError("is not mqtt://host:port (users and passwords stand elsewhere)")
+    return host, port
+
+
+def client(url: str, username: str, secret: str, client_id: str, **more: object) -> aiomqtt.Client:
+    """A fresh MQTT 5 client for one connection. Raises ConfigError for an address that is none."""
+    try:
+        host, port = address(url)
+    except ValueError as error:
+        raise ConfigError([f"HUB_MQTT_URL: {error}"]) from None
     return aiomqtt.Client(
         host,
         port,

@@ -14,7 +14,7 @@ import uvicorn
 
 from control_plane.db.connect import pool
 from control_plane.registry import api, events
-from control_plane.registry.broker import Broker, service_secret
+from control_plane.registry.broker import Broker, address, service_secret
 from control_plane.registry.doors import App
 from control_plane.registry.key_watch import KeyWatch
 from control_plane.registry.leader import lead
@@ -60,6 +60,10 @@ class ApiConfig:
             found.append("HUB_BROKER_DEADLINE_S: is not above 0")
         if self.database_connections < 1:
             found.append("HUB_API_DATABASE_CONNECTIONS: is not at least 1")
+        try:
+            address(self.mqtt_url)
+        except ValueError as error:
+            found.append(f"HUB_MQTT_URL: {error}")
         try:
             self.listen()
         except ValueError:

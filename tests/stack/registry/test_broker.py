@@ -85,7 +85,14 @@ async def test_two_connections_do_not_throw_each_other_out(parts: Parts, environ
         await task
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "mqtt://", "mqtt://h:port", "127.0.0.1:1883"])
-def test_what_is_no_address(url: str) -> None:
-    with pytest.raises(ConfigError, match="HUB_MQTT_URL"):
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1", "mqtt://", "mqtt://h:port", "127.0.0.1:1883",
+        "mqtt://u:hidden@h:1", "http://u:hidden@h", "mqtt://u:hidden@h:port",
+    ],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError, match="HUB_MQTT_URL") as error:
         client(url, "_registry", "s", "_registry-x")
+    assert "hidden" not in str(error.value)

@@ -8,6 +8,7 @@ from control_plane.restart import (
     STEADY_S,
     Died,
     Event,
+    NotStarted,
     Phase,
     Service,
     Start,
@@ -26,6 +27,7 @@ WAITING, RUNNING, STOPPING, ENDED = (Service(phase) for phase in Phase)
     ("service", "event", "phase"),
     [
         (WAITING, Started(1.0), Phase.RUNNING),
+        (WAITING, NotStarted(1.0), Phase.WAITING),
         (RUNNING, Died(1.0), Phase.WAITING),
         (STOPPING, Died(1.0), Phase.ENDED),
         (WAITING, Stop(), Phase.ENDED),
@@ -44,6 +46,8 @@ def test_moves(service: Service, event: Event, phase: Phase) -> None:
         (RUNNING, Started(1.0)),
         (STOPPING, Started(1.0)),
         (ENDED, Started(1.0)),
+        (RUNNING, NotStarted(1.0)),
+        (STOPPING, NotStarted(1.0)),
         (WAITING, Died(1.0)),
         (ENDED, Died(1.0)),
     ],
@@ -75,6 +79,17 @@ def test_delays_double_up_to_their_bound() -> None:
     assert delays[:4] == pytest.approx([FIRST_S, 2 * FIRST_S, 4 * FIRST_S, 8 * FIRST_S])
     assert max(delays) <= LONGEST_S + 1e-9
     assert service.restarts == 20
+
+
+def test_one_that_cannot_be_started_is_tried_as_slowly_and_counts_as_no_restart() -> None:
+    service, delays = Service(), []
+    for _ in range(20):
+        before = service.at_s
+        service = step(service, NotStarted(before))
+        delays.append(service.at_s - before)
+    assert delays[:3] == pytest.approx([FIRST_S, 2 * FIRST_S, 4 * FIRST_S])
+    assert max(delays) <= LONGEST_S + 1e-9
+    assert service.restarts == 0
 
 
 def test_one_that_ran_for_a_while_starts_over() -> None:

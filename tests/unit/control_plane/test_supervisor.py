@@ -1,5 +1,7 @@
 """`hub serve` on real processes: restarts, the end, and that no child outlives it. Real services: tests/stack."""
 
+import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -12,8 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from control_plane.restart import Phase
 from control_plane.status import status
-from control_plane.supervisor import SERVICES
+from control_plane.supervisor import SERVICES, Child, ServeConfig
 
 SERVICE = Path(__file__).parent / "supervised_service.py"
 DEADLINE_S = 20.0
@@ -109,6 +112,34 @@ def test_one_that_always_dies_is_tried_again_and_again_beside_the_others(tree: T
     assert len(tree.pids("b")) == 1
     assert '"ended":"status 7"' in tree.log.read_text()
     assert not tree.services()["a"]["ready"]
+
+
+@pytest.mark.parametrize("fails", ["subprocess.Popen", "os.pidfd_open"])
+async def test_a_system_that_is_full_for_a_moment_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: str
+) -> None:
+    module, _, name = fails.partition(".")
+    real, left = getattr(sys.modules[module], name), [BlockingIOError(errno.EAGAIN, "full")] * 2
+
+    def full(*words: Any, **more: Any) -> Any:
+        if left:
+            raise left.pop()
+        return real(*words, **more)
+
+    monkeypatch.setattr(f"control_plane.supervisor.{fails}", full)
+    stopping, changed = asyncio.Event(), asyncio.Event()
+    config = ServeConfig(data_dir=tmp_path)
+    child = Child("a", [sys.executable, "-c", "import signal; signal.pause()"], config, 0, changed.set)
+    living = asyncio.create_task(child.live(stopping))
+    async with asyncio.timeout(DEADLINE_S):
+        while child.state.phase is not Phase.RUNNING:
+            await changed.wait()
+            changed.clear()
+    assert (left, child.state.restarts) == ([], 0)
+    assert child.pid is not None
+    assert psutil.pid_exists(child.pid)
+    stopping.set()
+    await living
 
 
 def test_sigkill_of_the_supervisor_leaves_no_orphan_and_the_next_start_works_at_once(tree: Tree) -> None:

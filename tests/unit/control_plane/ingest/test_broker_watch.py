@@ -20,3 +20,10 @@ def test_growth_is_a_warning_and_a_restart_is_none(told):
         watch.told(payload)
     assert told == [5, 7, 3]
     assert events.BROKER_DROPPED._value.get() == 3
+
+
+def test_what_was_dropped_before_we_listened_is_no_news(told):
+    watch = BrokerWatch("h", 1, Secret("s"), "x")
+    for payload in (b"40", b"40", b"41"):
+        watch.told(payload)
+    assert told == [1]

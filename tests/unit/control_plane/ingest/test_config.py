@@ -41,6 +41,13 @@ def test_a_value_that_is_none(name, value):
         load(IngestConfig, ENV | {name: value})
 
 
+@pytest.mark.parametrize("url", ["mqtt://user:hidden@broker", "tcp://user:hidden@broker", "mqtt://:hidden@broker:x"])
+def test_a_broker_s_address_with_a_password_is_refused_and_not_shown(url):
+    with pytest.raises(ConfigError, match="HUB_MQTT_URL") as error:
+        load(IngestConfig, ENV | {"HUB_MQTT_URL": url})
+    assert "hidden" not in str(error.value)
+
+
 def test_the_ring_covers_what_can_be_unacknowledged():
     config = load(IngestConfig, ENV)
     assert config.unacknowledged_limit == 4_000

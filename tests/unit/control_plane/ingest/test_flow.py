@@ -60,6 +60,19 @@ def test_nothing_is_acknowledged_before_kafka_has_it():
     assert len(made) == 0
 
 
+def test_a_message_that_waits_through_many_connections_keeps_one_ticket():
+    """Kafka is away and the link comes and goes: each delivery's ticket is void with its connection."""
+    made = flow()
+    for generation in range(1, 50):
+        if generation > 1:
+            made.opened(generation)
+        made.received(generation, [reading(generation)], NOW)
+    (arrival,) = take(made)
+    assert len(arrival.tickets) == 1
+    made.confirmed([arrival])
+    assert made.window.due() == [49]
+
+
 def test_a_repeat_of_what_kafka_has_is_done_at_once_and_told_again():
     made = flow()
     made.received(1, [reading(1), a_batch(2)], NOW)
