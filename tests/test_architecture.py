@@ -88,8 +88,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "control_plane/registry/broker_file.py": "tests/stack/registry/test_service.py",
     "control_plane/registry/key_watch.py": "tests/stack/registry/test_service.py",
     "control_plane/registry/store.py": "tests/stack/registry/test_registrar.py",
-    # So are ingest's and the sink's.
-    "control_plane/ingest/service.py": "tests/stack/ingest/test_ingest.py",
+    # So is the sink.
     "control_plane/analytics/sink_job.py": "tests/stack/test_sink.py",
     # Values without behaviour: seen through what shows them.
     "control_plane/registry/device.py": "tests/unit/control_plane/registry/test_resources.py",
@@ -100,8 +99,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "deploy/site/topics.py": "tests/stack/test_whole_path.py",
     "deploy/site/gateway.py": "tests/stack/test_outbox_files.py",
     "deploy/site/simulator.py": "tests/stack/test_kafka_away.py",
-    # What only waits and kills: the short kill matrix, and the short demo.
-    "deploy/chaos/run.py": "tests/stack/test_whole_path.py",
+    # What only waits: the short demo.
     "deploy/demo/drain.py": "tests/stack/test_demo.py",
     # A measurement is proved by measuring; the short one runs the rig, the load and the whole path.
     "deploy/bench/rig.py": "tests/stack/test_bench.py",
