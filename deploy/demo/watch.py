@@ -13,7 +13,7 @@ from deploy.demo.judge import Alarm, Refused, Visible
 from deploy.site.installation import Installation
 from deploy.site.topics import Record, committed, consumer, record_of
 from shared.batch import ReadingRecord, decode_record
-from shared.errors import HubError
+from shared.errors import HubError, Transient
 from shared.reading import Reading, parse_payload
 from shared.topics import Kafka
 
@@ -112,7 +112,11 @@ class LiveWatch(Watch):
 
     async def detector_is_done(self) -> bool:
         """Whether the detector has judged every reading seen so far, and its alarms have all been taken here."""
-        if not self.judged_by(await committed(self._bootstrap, DETECTOR_GROUP, Kafka.NORMALIZED)):
+        try:
+            positions = await committed(self._bootstrap, DETECTOR_GROUP, Kafka.NORMALIZED)
+        except Transient:
+            return False  # whoever drains asks again
+        if not self.judged_by(positions):
             return False
         # Alarms and position are one transaction, so whatever it found stands before these ends.
         places = [place for place in self._client.assignment() if place.topic == Kafka.ANOMALY]

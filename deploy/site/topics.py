@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from control_plane.db.kafka_reader import stop_reader
 from shared.envelope import text_headers
@@ -73,11 +74,16 @@ async def read_all(bootstrap: str, topics: Sequence[str], *, within_s: float = 6
 
 
 async def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
-    """How far a consumer group has come in a topic: by partition, the offset that it reads next."""
+    """How far a consumer group has come in a topic: by partition, the offset that it reads next.
+
+    Raises Transient while nobody knows, as in the moments after Kafka's start.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
     try:
+        await admin.start()
         offsets = await admin.list_consumer_group_offsets(group)
+    except KafkaError as error:
+        raise Transient(f"how far {group} is cannot be asked: {error!r}") from error
     finally:
         await admin.close()
     return {place.partition: int(at.offset) for place, at in offsets.items() if place.topic == topic}

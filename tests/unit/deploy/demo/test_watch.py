@@ -8,6 +8,7 @@ import pytest
 from deploy.demo import watch as watches
 from deploy.demo.judge import Alarm, Refused, Visible
 from deploy.demo.watch import LiveWatch, Watch, started_and_watched, watching
+from deploy.site import topics
 from deploy.site.topics import Record
 from shared.batch import ClockQuality, ReadingRecord, encode_record
 from shared.errors import Transient
@@ -116,6 +117,19 @@ async def test_the_detector_is_done_when_its_position_and_its_alarms_are_here(mo
     assert not await watch.detector_is_done(), "its alarms were not taken yet"
     client.at = 5
     assert await watch.detector_is_done()
+
+
+async def test_a_detector_whose_position_nobody_knows_is_not_done(monkeypatch):
+    async def committed(bootstrap, group, topic):
+        raise Transient("the coordinator is loading")
+
+    monkeypatch.setattr(watches, "committed", committed)
+    assert not await LiveWatch({"d"}, "", FakeConsumer()).detector_is_done()
+
+
+async def test_nobody_to_ask_is_a_matter_of_time():
+    with pytest.raises(Transient, match="hub-detector"):
+        await topics.committed("127.0.0.1:9", "hub-detector", Kafka.NORMALIZED)
 
 
 async def test_the_watch_is_open_before_a_gateway_starts(monkeypatch):
