@@ -116,3 +116,16 @@ async def test_whatever_else_is_too_large_for_kafka_is_replaced_by_its_beginning
     assert normalizer.metric("stream_outputs_too_large_total") == 1
     assert "output_too_large" in normalizer.log_end()
     assert normalizer.stop() == 0
+
+
+async def test_what_a_stopped_ingest_writes_again_is_seen_once(env, normalizer, topics, device_id):
+    """Five readings a second; the one that was stopped wakes after a minute and writes all that again, as it was."""
+    now_ms = time.time_ns() // 1_000_000
+    solo = device_id()
+    await topics.register(device(solo))
+    await until(normalizer.ready, "the normaliser is ready")
+    sent = [direct({"ts": now_ms + n * 200, "n": n}, solo, now_ms + n * 200) for n in range(301)]
+    await topics.write(*sent[:300], *sent[:300], sent[300])
+    kept = await topics.read(Kafka.NORMALIZED, {solo}, lambda found: any(r.data.metrics["n"] == 300 for r in found))
+    assert [record.data.metrics["n"] for record in kept] == list(range(301))
+    assert normalizer.stop() == 0
