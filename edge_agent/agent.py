@@ -18,6 +18,7 @@ from edge_agent.hub_link import HubLink, LinkSettings
 from edge_agent.intake import Intake
 from edge_agent.learning import Learning, open_scorer
 from edge_agent.mqtt import Options
+from edge_agent.notes import Notes
 from edge_agent.outbox_writer import OutboxWriter, Settings
 from edge_agent.pipeline import Pipeline
 from edge_agent.running import Claim, Running
@@ -42,7 +43,8 @@ class Agent:
         self._config = config
         self._clock = clock or SystemClock()
         key_id, secret = read_key(config.key_file)
-        self.writer = OutboxWriter(_outbox_settings(config), self._clock)
+        self.notes = Notes(config.agent_id, self._clock)
+        self.writer = OutboxWriter(_outbox_settings(config), self._clock, self.notes.say)
         self.writer.start()
         skew = SkewBook()
         learning_from = None
@@ -50,7 +52,7 @@ class Agent:
         if config.scoring:
             scorer, learning_from = open_scorer(config.models_path, config.model, config.max_channels)
         pipeline = Pipeline(skew, scorer, unscored=config.unscored, alarm_statuses=config.alarm_statuses)
-        self.clock_watch = ClockWatch(self._clock, skew, self.writer.correct_clock)
+        self.clock_watch = ClockWatch(self._clock, skew, self.writer.correct_clock, self.notes.say)
         self.intake = Intake(
             Options(
                 config.local_mqtt_url,
@@ -86,6 +88,7 @@ class Agent:
             "intake": self.intake.serve,
             "hub": self.hub.serve,
             "clock": self.clock_watch.serve,
+            "notes": functools.partial(self.notes.serve, submit=self.writer.submit),
         }
         if config.health_readings_s:
             services["health readings"] = functools.partial(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from edge_agent.correction import Fix
 from edge_agent.events import ClockStepped, ClockSynced, ClockUnsynced, DeviceClocks
+from edge_agent.notes import Say, emit
 from edge_agent.skew import SkewBook
 from shared.batch import ClockQuality
 from shared.clock import Clock
@@ -28,10 +29,11 @@ Correct = Callable[[Fix], None]
 class ClockWatch:
     """One gateway's. `check` may be called at any time; `serve` calls it every second."""
 
-    def __init__(self, clock: Clock, skew: SkewBook, correct: Correct) -> None:
+    def __init__(self, clock: Clock, skew: SkewBook, correct: Correct, say: Say = emit) -> None:
         self._clock = clock
         self._skew = skew
         self._correct = correct
+        self._say = say
         self._zero_ms = clock.wall_ms() - clock.boot_ms()
         self._synced = clock.synced()
         self._jumps = self._resets = 0
@@ -65,16 +67,16 @@ class ClockWatch:
         self._zero_ms = zero_ms
         if abs(step_ms) >= STEP_MS:
             self._skew.shift(step_ms)
-            ClockStepped(step_ms).emit()
+            self._say(ClockStepped(step_ms))
         synced = self._clock.synced()
         if synced == self._synced:
             return
         self._synced = synced
         if synced:
             self._mend()
-            ClockSynced().emit()
+            self._say(ClockSynced())
         else:
-            ClockUnsynced().emit()
+            self._say(ClockUnsynced())
 
     def _mend(self) -> None:
         self._correct(Fix(self._clock.boot_id(), self._zero_ms, self._clock.boot_ms()))

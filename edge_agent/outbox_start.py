@@ -10,6 +10,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from edge_agent.notes import Say, emit
 from edge_agent.outbox import Outbox, OutboxDamaged, prepare
 from edge_agent.salvage import finish, salvage
 from edge_agent.uplink_events import OutboxFull, OutboxOpened, OutboxReplaced, OutboxSalvaged
@@ -18,15 +19,15 @@ from shared.errors import Permanent, Transient
 from shared.ids import new_epoch
 
 
-def open_outbox(path: Path, bounds: Limits, *, now_s: float, wall_ms: int) -> tuple[Outbox, State]:
-    """The open outbox and the uplink's state. Raises Transient (disk) or Permanent."""
+def open_outbox(path: Path, bounds: Limits, *, now_s: float, wall_ms: int, say: Say = emit) -> tuple[Outbox, State]:
+    """The open outbox and the uplink's state; `say` hears what the hub should know. Raises Transient or Permanent."""
     try:
         finish(path)
         try:
-            outbox, state = _open(path, bounds, now_s)
+            outbox, state = _open(path, bounds, now_s, say)
         except OutboxDamaged as damage:
-            mend_outbox(path, str(damage), wall_ms)
-            outbox, state = _open(path, bounds, now_s)
+            mend_outbox(path, str(damage), wall_ms, say)
+            outbox, state = _open(path, bounds, now_s, say)
     except OutboxDamaged as damage:
         raise Permanent(f"the outbox is damaged and its salvage too: {damage}") from damage
     except OSError as error:
@@ -35,32 +36,32 @@ def open_outbox(path: Path, bounds: Limits, *, now_s: float, wall_ms: int) -> tu
     return outbox, state
 
 
-def mend_outbox(path: Path, why: str, wall_ms: int) -> None:
+def mend_outbox(path: Path, why: str, wall_ms: int, say: Say) -> None:
     """Salvage, and say so. Raises Transient; then the damaged file is as it was."""
     report = salvage(path, wall_ms)
-    OutboxSalvaged(why, report.kept_as.name, report.rows, report.lost, report.at_most).emit()
+    say(OutboxSalvaged(why, report.kept_as.name, report.rows, report.lost, report.at_most))
 
 
-def _open(path: Path, bounds: Limits, now_s: float) -> tuple[Outbox, State]:
+def _open(path: Path, bounds: Limits, now_s: float, say: Say) -> tuple[Outbox, State]:
     prepare(path)
     outbox = Outbox(path)
     try:
-        _claim(outbox, path.with_name(path.name + ".lineage"))
+        _claim(outbox, path.with_name(path.name + ".lineage"), say)
         return outbox, restore(outbox.load(), new_epoch(), bounds, now_s)
     except BaseException:
         outbox.close()
         raise
 
 
-def _claim(outbox: Outbox, word: Path) -> None:
+def _claim(outbox: Outbox, word: Path, say: Say) -> None:
     last = word.read_text(encoding="utf-8").strip() if word.exists() else None
     known = {outbox.meta("lineage"), outbox.meta("lineage_next")} - {None}
     if known and last not in known:
         with outbox.transaction():
             outbox.dissolve()
-        OutboxReplaced(sum(outbox.counted())).emit()
+        say(OutboxReplaced(sum(outbox.counted())))
     elif last is not None and not known:
-        OutboxReplaced(0).emit()
+        say(OutboxReplaced(0))
     fresh = new_epoch()
     try:
         # In three steps, so that a crash between any two leaves a word that the file knows.

@@ -18,6 +18,7 @@ from edge_agent.chores import Chores
 from edge_agent.correction import Fix
 from edge_agent.dispatch import Dispatcher, Outgoing, Submission
 from edge_agent.ledger import Ledger
+from edge_agent.notes import Say, emit
 from edge_agent.outbox import Outbox, OutboxDamaged
 from edge_agent.outbox_group import Group
 from edge_agent.outbox_measure import measure
@@ -44,6 +45,7 @@ Deliver = Callable[[list[Outgoing] | None], None]
 """Takes what is to be published over one connection, in order, or None: end this connection, the outbox was replaced.
 Called in the writer's thread; must not block."""
 
+_chance = random.random  # jitter, not secrecy
 _TICK_S = 0.25  # resends, budgets and hints are due at the second; events need no tick
 _AGAIN_S = 1.0  # after a failed commit
 _MEASURE_S = 5.0
@@ -53,9 +55,10 @@ _SHRINK_PAGES = 512
 class OutboxWriter:
     """Start with `start()`, end with `stop()`; both block shortly. All else belongs to one event loop."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, say: Say = emit) -> None:
         self._settings = settings
         self._clock = clock
+        self._say = say
         self._awake = threading.Condition()
         self._pending = Group()
         self._taken = self._pending  # answered by the turn that took it, or when the thread dies
@@ -231,7 +234,9 @@ class OutboxWriter:
     def _open(self) -> None:
         now_s = self._clock.monotonic_s()
         settings = self._settings
-        self._outbox, state = open_outbox(settings.path, settings.uplink, now_s=now_s, wall_ms=self._clock.wall_ms())
+        self._outbox, state = open_outbox(
+            settings.path, settings.uplink, now_s=now_s, wall_ms=self._clock.wall_ms(), say=self._say
+        )
         self._identities = self._outbox.recent_identities()
         self._dispatcher = Dispatcher(self._outbox, state, chance=_chance, quality=self._quality)
         self._chores = Chores(self._outbox, self._dispatcher, self._room, settings, self._clock)
@@ -308,7 +313,7 @@ class OutboxWriter:
     def _resume(self) -> None:
         if self.trouble is not None:
             self.trouble = None
-            OutboxResumed().emit()
+            self._say(OutboxResumed())
             self._dispatcher.thrifty(on=False)
 
     def _failed(self, pending: Group, error: Transient) -> None:
@@ -379,7 +384,7 @@ class OutboxWriter:
 
     def _report_full(self, why: str) -> None:
         if self.trouble is None:
-            OutboxFull(why).emit()
+            self._say(OutboxFull(why))
         self.trouble = why
 
     # Answers and figures.
@@ -391,7 +396,3 @@ class OutboxWriter:
 
     def _answer(self, group: Group, error: BaseException | None) -> None:
         group.answer(self._loop, error)
-
-
-def _chance() -> float:
-    return random.random()  # noqa: S311 - jitter, not secrecy

@@ -70,7 +70,7 @@ class AggregateRecord(msgspec.Struct, frozen=True, array_like=True, tag="aggrega
     """What thinning left of `count` readings of one metric, measured from `from_ms` to `to_ms`.
 
     Both are epoch ms of the gateway's clock, as is `at_ms` (the latest acceptance): a reading's `ts` less the offset
-    of its device's clock, or its acceptance where that is unknown. `clock`: how far they can be trusted; None: unsaid.
+    of its device's clock, or its acceptance where that is unknown. `clock`: how far they can be trusted.
     """
 
     device: str

@@ -15,6 +15,7 @@ from deploy.stack import LocalBroker
 from edge_agent.mqtt import Connection, Incoming, Options
 from shared.batch import (
     Ack,
+    EventRecord,
     Header,
     ReadingRecord,
     Record,
@@ -125,6 +126,10 @@ class Hub:
             for record in self.records
             if isinstance(record, ReadingRecord) and record.device == device and "n" in record.metrics
         ]
+
+    def events(self) -> dict[str, dict[str, object]]:
+        """What happened to the gateway, by name."""
+        return {record.name: record.data for record in self.records if isinstance(record, EventRecord)}
 
 
 @asynccontextmanager

@@ -90,6 +90,8 @@ async def test_a_full_disk_stops_accepting_and_loses_nothing(
             await until(lambda: len(got.numbers("d1")) >= sent, 120)
             assert got.numbers("d1") == list(range(sent))
             await until(lambda: gateway.ledger()["classes"]["telemetry"]["acked"] == sent)
+            # The hub hears of it, too.
+            await until(lambda: {"outbox_full", "outbox_resumed"} <= set(got.events()))
     finally:
         gateway.stop()
         upstream.stop()
@@ -135,6 +137,8 @@ async def test_a_damaged_outbox_is_salvaged_and_the_hub_hears_what_is_gone(serve
                 assert await send(reading(1_000)) == 0
                 await until(lambda: 1_000 in got.numbers("d1"))
                 await until(lambda: any(header.void for header in got.headers))
+            await until(lambda: "outbox_salvaged" in got.events())
+            assert got.events()["outbox_salvaged"]["lost"] == lost
             told = next(header for header in got.headers if header.void)
             assert told.void[0][0] in [epoch for epoch, _ in told.closed]
             assert json.loads(told.ledger)["telemetry"][5] == lost

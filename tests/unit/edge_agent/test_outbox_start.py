@@ -151,7 +151,7 @@ def test_a_damaged_file_is_salvaged_on_the_way(path, told):
 def test_what_no_salvage_mends_is_permanent(path, monkeypatch):
     path.write_bytes(b"x" * 9_000)
 
-    def no_mend(path, why, wall_ms):
+    def no_mend(path, why, wall_ms, say):
         pass
 
     monkeypatch.setattr(outbox_start, "mend_outbox", no_mend)

@@ -420,7 +420,7 @@ async def test_damaged_and_no_space_for_the_salvage_it_waits_for_space(make, pat
     with monkeypatch.context() as full:
         tries = []
 
-        def no_space(path, why, wall_ms):
+        def no_space(path, why, wall_ms, say):
             tries.append(why)
             raise Transient("the outbox cannot be written: database or disk is full (SQLITE_FULL)")
 
