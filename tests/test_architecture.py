@@ -5,7 +5,6 @@ Each rule is a test whose failure names file and line. What may break a rule sta
 
 import ast
 import functools
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -346,39 +345,6 @@ def _says_nothing(tree: ast.Module) -> bool:
     )
 
 
-LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-NAMED = re.compile(r"(?<![\w/.-])(?:docs|tests)/[\w./*-]*\w")
-"""A page or test that source or prose names by its path."""
-
-
-def problems_of_links() -> list[str]:
-    """Relative links of README and docs, and the paths of pages and tests that docs, docstrings and comments name."""
-    found = []
-    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    for page in pages:
-        text = page.read_text(encoding="utf-8")
-        for target in LINK.findall(text):
-            path = target.partition("#")[0]
-            if path and "://" not in path and not path.startswith("mailto:") and not (page.parent / path).exists():
-                found.append(f"{page.relative_to(ROOT)} links to {target}, which is not there")
-        found += _absent(page, text)
-    for folder in (*ROOMS, TOOLS, "tests"):
-        for source in sorted((ROOT / folder).rglob("*.py")):
-            found += _absent(source, source.read_text(encoding="utf-8"))
-    return found
-
-
-def _absent(file: Path, text: str) -> list[str]:
-    names = {name for name in NAMED.findall(text) if not _is_there(name)}
-    return [f"{file.relative_to(ROOT)} names {name}, which is not there" for name in sorted(names)]
-
-
-@functools.cache
-def _is_there(name: str) -> bool:
-    """A path of ours, perhaps with wildcards, perhaps cut off (`docs/adr/0032`)."""
-    return (ROOT / name).exists() or any(ROOT.glob(f"{name}*"))
-
-
 RULES = {
     "rooms import only what they may": problems_of_rooms,
     "builders are imported by nobody": problems_of_builders,
@@ -388,7 +354,6 @@ RULES = {
     "files and functions are short": problems_of_size,
     "every file says what it promises": problems_of_docstrings,
     "every source file has its test": problems_of_tests,
-    "links and named paths lead somewhere": problems_of_links,
 }
 
 

@@ -182,6 +182,11 @@ async def connect_code(port: int, client_id: str, api_key: str) -> int:
 
 async def read_records(bootstrap: str, topic: Kafka, key: str) -> list[Any]:
     """All records of one key in a topic, as a `read_committed` reader sees them now, in order."""
+    return [record for record in await read_all(bootstrap, topic) if record.key == key.encode()]
+
+
+async def read_all(bootstrap: str, topic: Kafka) -> list[Any]:
+    """All that a `read_committed` reader sees now, each partition in order."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False
     )
@@ -194,7 +199,7 @@ async def read_records(bootstrap: str, topic: Kafka, key: str) -> list[Any]:
         found: list[Any] = []
         while any([await consumer.position(part) < end for part, end in ends.items()]):
             batch = await consumer.getmany(timeout_ms=200)
-            found += [record for part in batch.values() for record in part if record.key == key.encode()]
+            found += [record for part in batch.values() for record in part]
         return found
     finally:
         await stop_reader(consumer)

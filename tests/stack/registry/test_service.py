@@ -7,20 +7,28 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import aiomqtt
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from control_plane.registry.broker import service_secret
 from control_plane.registry.registrar import NO_AUDIENCE
 from deploy.stack import Stack, host
 from deploy.stack.mosquitto import Mosquitto
 from shared.device import decode_view
 from shared.topics import Kafka
-from tests.stack.registry.conftest import NOT_AUTHORIZED, Api, connect_code, read_records, until, until_async
+from tests.stack.hub_process import HubProcess
+from tests.stack.registry.conftest import (
+    NOT_AUTHORIZED,
+    Api,
+    connect_code,
+    read_all,
+    read_records,
+    until,
+    until_async,
+)
 
 
 def port(api: Api) -> int:
@@ -41,40 +49,37 @@ def publish(api: Api, client_id: str, api_key: str, topic: str, message: str) ->
     return done.stdout + done.stderr
 
 
-async def as_ingest(api: Api, heard: list[tuple[str, bytes]], ready: asyncio.Event) -> None:
-    """What ingest would get."""
-    secret = service_secret(Path(api.env["HUB_SERVICE_SECRETS_FILE"]), "_ingest")
-    async with aiomqtt.Client(
-        "127.0.0.1",
-        port(api),
-        username="_ingest",
-        password=secret,
-        identifier="_ingest-test",
-        protocol=aiomqtt.ProtocolVersion.V5,
-    ) as client:
-        await client.subscribe("devices/+/telemetry", qos=1)
-        ready.set()
-        async for message in client.messages:
-            heard += [(str(message.topic), bytes(message.payload))]  # type: ignore[arg-type]
+@pytest.fixture
+def api_and_ingest(
+    environment: dict[str, str], stack: Stack, database_url: str, tmp_path: Path
+) -> Iterator[tuple[Api, HubProcess]]:
+    """Both started at once on a fresh hub, as `hub serve` does; ready."""
+    stack.postgres.psql("DELETE FROM ingest_slots", database_url.rpartition("/")[2])
+    own = tmp_path / "ingest"
+    own.mkdir()
+    api = Api(environment)
+    try:
+        with HubProcess(["ingest"], environment | {"HUB_DATA_DIR": str(own)}, service="ingest") as ingest:
+            api.start()
+            yield api, ingest
+    finally:
+        api.close()
 
 
-async def test_a_new_users_way(api: Api) -> None:
-    """Register, publish by hand; wrong keys, foreign topics and unknown devices are refused and heard by nobody."""
-    heard: list[tuple[str, bytes]] = []
-    ready = asyncio.Event()
-    listening = asyncio.create_task(as_ingest(api, heard, ready))
-    async with asyncio.timeout(20):
-        await ready.wait()
-    keys = {name: api.add(name).json()["api_key"] for name in ("mine", "other")}
+async def test_a_new_users_way(api_and_ingest: tuple[Api, HubProcess], device_id: Callable[[], str]) -> None:
+    """Register, publish by hand; wrong keys, foreign topics and unknown devices are refused and nowhere in Kafka."""
+    api, ingest = api_and_ingest
+    mine, other, nobody = device_id(), device_id(), device_id()
+    keys = {name: api.add(name).json()["api_key"] for name in (mine, other)}
 
     def tries() -> list[str]:
         return [
-            publish(api, "mine", keys["mine"][:-1] + "_", "devices/mine/telemetry", "wrong secret"),
-            publish(api, "mine", keys["other"], "devices/mine/telemetry", "another's key"),
-            publish(api, "other", keys["mine"], "devices/other/telemetry", "another's id"),
-            publish(api, "nobody", "k:nobody.secret", "devices/nobody/telemetry", "unknown"),
-            publish(api, "mine", keys["mine"], "devices/other/telemetry", "foreign topic"),
-            publish(api, "mine", keys["mine"], "devices/mine/telemetry", "good"),
+            publish(api, mine, keys[mine][:-1] + "_", f"devices/{mine}/telemetry", f"{mine} wrong secret"),
+            publish(api, mine, keys[other], f"devices/{mine}/telemetry", f"{mine} another's key"),
+            publish(api, other, keys[mine], f"devices/{other}/telemetry", f"{mine} another's id"),
+            publish(api, nobody, f"k:{nobody}.secret", f"devices/{nobody}/telemetry", f"{mine} unknown"),
+            publish(api, mine, keys[mine], f"devices/{other}/telemetry", f"{mine} foreign topic"),
+            publish(api, mine, keys[mine], f"devices/{mine}/telemetry", f"{mine} good"),
         ]
 
     said = await asyncio.to_thread(tries)
@@ -82,9 +87,16 @@ async def test_a_new_users_way(api: Api) -> None:
     assert [f"CONNACK ({NOT_AUTHORIZED})" in words for words in said] == [True] * 4 + [False] * 2
     assert f"RC:{NOT_AUTHORIZED}" in said[4]
     assert "RC:0" in said[5]
-    await until_async(lambda: heard, "the good one is heard")
-    assert heard == [("devices/mine/telemetry", b"good")]
-    listening.cancel()
+
+    async def in_raw() -> list[tuple[bytes, bytes]]:
+        records = await read_all(api.env["HUB_KAFKA_BOOTSTRAP"], Kafka.RAW)
+        return [(record.key, record.value) for record in records if mine.encode() in (record.value or b"")]
+
+    await until_async(in_raw, "the good one is in raw")
+    # What was sent before it came before it, and all that came is written.
+    await until_async(lambda: ingest.metric("telemetry_ingest_unacknowledged") == 0, "ingest is done")
+    assert await in_raw() == [(mine.encode(), f"{mine} good".encode())]
+    assert ingest.metric("telemetry_ingest_received_total") == 1
 
 
 def test_nobody_gets_a_key_before_ingest_has_had_its_session(
