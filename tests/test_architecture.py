@@ -1,4 +1,6 @@
-"""The house's rules, read from the source with ast: who may import whom, what is pure, what has its test.
+"""The house's rules, read from the source with ast: who may import whom, and what is pure.
+
+That each source file has its test is tests/unit/test_own_tests.py; that links lead somewhere, tests/unit/test_links.py.
 
 Each rule is a test whose failure names file and line. What may break a rule stands in a list here, with its reason.
 """
@@ -81,44 +83,6 @@ NOT_CALLED_IN_PURE = {"open", "print", "input", "exec", "eval", "breakpoint"}
 BUILDERS = {"__main__", "agent", "supervisor"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc", "stuff"}
 FILE_LINES, FUNCTION_LINES = 420, 75  # a little above the 400 and 70 that we aim at, for a last blank or a signature
-
-TESTED_ELSEWHERE: dict[str, str] = {
-    # The registry's shells are one path from REST to broker and Kafka: tested as such, on real servers.
-    "control_plane/registry/broker_file.py": "tests/stack/registry/test_service.py",
-    "control_plane/registry/key_watch.py": "tests/stack/registry/test_service.py",
-    "control_plane/registry/store.py": "tests/stack/registry/test_registrar.py",
-    # So is the sink.
-    "control_plane/analytics/sink_job.py": "tests/stack/test_sink.py",
-    # Values without behaviour: seen through what shows them.
-    "control_plane/registry/device.py": "tests/unit/control_plane/registry/test_resources.py",
-    # A whole installation: every stack test of the whole path starts it, registers with it and reads by it.
-    "deploy/site/hub.py": "tests/stack/test_supervisor.py",
-    "deploy/site/installation.py": "tests/stack/test_whole_path.py",
-    "deploy/site/registry.py": "tests/stack/test_whole_path.py",
-    "deploy/site/topics.py": "tests/stack/test_whole_path.py",
-    "deploy/site/gateway.py": "tests/stack/test_outbox_files.py",
-    "deploy/site/simulator.py": "tests/stack/test_kafka_away.py",
-    # What only waits: the short demo.
-    "deploy/demo/drain.py": "tests/stack/test_demo.py",
-    # A measurement is proved by measuring; the short one runs the rig, the load and the whole path.
-    "deploy/bench/rig.py": "tests/stack/test_bench.py",
-    "deploy/bench/paths.py": "tests/stack/test_bench.py",
-    # What writes docs/reference is tested by what it writes.
-    **dict.fromkeys(
-        (f"deploy/reference/{path.name}" for path in (ROOT / "deploy/reference").glob("*.py")),
-        "tests/unit/deploy/test_reference.py",
-    ),
-}
-"""Source files whose test has another name, and that test."""
-RUN_BY_HAND = {
-    "deploy/bench/agent.py": "measures for minutes: `make bench`; its conditions are in deploy/bench/conditions.py",
-    "deploy/bench/ingest.py": "measures for minutes: `make bench`",
-    "deploy/bench/streams.py": "measures for minutes: `make bench`",
-    "deploy/chaos/window.py": "measures what a broker loses, which no test can promise: `make chaos`",
-}
-"""Source files that no test runs, and why."""
-DECLARATIONS = "events"
-"""Modules of this name, or ending in it, only declare what is logged and counted; tests of what happens read it."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +209,7 @@ def problems_of_purity() -> list[str]:
             top = name.split(".")[0]
             if top in NOT_IN_PURE:
                 found.append(f"{module.path}:{line} is PURE and imports {name}")
-            elif target and not (modules()[target].pure or target in PLAIN or _says_nothing(modules()[target].tree)):
+            elif target and not (modules()[target].pure or target in PLAIN or says_nothing(modules()[target].tree)):
                 found.append(f"{module.path}:{line} is PURE and imports {target}, which is not")
             elif top in ONLY_FROM and name != top and name.partition(".")[2] not in ONLY_FROM[top]:
                 found.append(f"{module.path}:{line} is PURE and imports {name}")
@@ -302,42 +266,7 @@ def problems_of_docstrings() -> list[str]:
     ]
 
 
-def problems_of_tests() -> list[str]:
-    """Each source file has its test of the same name: in the unit tests at the same path, or on the real servers."""
-    names = {path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")}
-    found = []
-    sources = [*modules().values(), *tools().values()]
-    for module in sources:
-        if _says_nothing(module.tree) or module.path.stem.endswith(DECLARATIONS):
-            continue
-        if module.path.as_posix() in RUN_BY_HAND:
-            continue
-        elsewhere = TESTED_ELSEWHERE.get(module.path.as_posix())
-        own = _own_tests(module.path) & names
-        if elsewhere is not None:
-            if Path(elsewhere) not in names:
-                found.append(f"{module.path}: its test {elsewhere} is not there")
-            if own:
-                found.append(f"{module.path} has {min(own)}: take it out of TESTED_ELSEWHERE")
-        elif not own:
-            found.append(f"{module.path} has no test of its name")
-    absent = {*TESTED_ELSEWHERE, *RUN_BY_HAND} - {module.path.as_posix() for module in sources}
-    return found + [f"a list here names {path}, which is not there" for path in sorted(absent)]
-
-
-def _own_tests(source: Path) -> set[Path]:
-    """Where a source file's test may stand."""
-    test = f"test_{source.stem.strip('_')}.py"
-    if source.stem == "__init__":
-        test = f"test_{source.parent.name}.py"
-    room = source.parts[1] if len(source.parts) > 2 else ""
-    places = {Path("tests/unit", source.parent)}
-    if source.parts[0] != TOOLS:  # its names are those of what it drives: `hub`, `stack`, `agent`
-        places |= {Path("tests", kind, inner) for kind in ("stack", "model", "contracts") for inner in (room, "")}
-    return {place / test for place in places}
-
-
-def _says_nothing(tree: ast.Module) -> bool:
+def says_nothing(tree: ast.Module) -> bool:
     """Empty, or a docstring and what it re-exports."""
     kinds = (ast.Expr, ast.Import, ast.ImportFrom, ast.Assign)
     return all(isinstance(node, kinds) for node in tree.body) and not any(
@@ -353,7 +282,6 @@ RULES = {
     "names say what a thing is": problems_of_names,
     "files and functions are short": problems_of_size,
     "every file says what it promises": problems_of_docstrings,
-    "every source file has its test": problems_of_tests,
 }
 
 
