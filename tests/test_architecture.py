@@ -1,6 +1,6 @@
 """The house's rules, read from the source with ast: who may import whom, and what is pure.
 
-That each source file has its test is tests/unit/test_own_tests.py; that links lead somewhere, tests/unit/test_links.py.
+That each source file has its test: tests/unit/test_own_tests.py; that links lead somewhere: tests/unit/test_links.py.
 
 Each rule is a test whose failure names file and line. What may break a rule stands in a list here, with its reason.
 """
