@@ -7,8 +7,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
 
 from deploy.site import Gateway, Identity
 from deploy.stack import LocalBroker
@@ -130,6 +133,26 @@ class Hub:
     def events(self) -> dict[str, dict[str, object]]:
         """What happened to the gateway, by name."""
         return {record.name: record.data for record in self.records if isinstance(record, EventRecord)}
+
+
+@contextmanager
+def small_file_system(place: Path, mib: int) -> Iterator[Path]:
+    """One of so many MiB, to be filled. Where none can be mounted others skip, and CI, which must prove it, fails."""
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=0700", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        why = "" if done.returncode == 0 else done.stderr.strip()
+    except OSError as error:
+        why = str(error)
+    if why and os.environ.get("CI", "").lower() == "true":
+        pytest.fail(f"no small file system to fill: {why}")
+    if why:
+        pytest.skip(f"needs root to mount a small file system: {why}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @asynccontextmanager

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,17 @@ import pytest
 from deploy.site import Gateway
 from deploy.stack import LocalBroker
 from shared.errors import Permanent
-from tests.stack.gateway_kit import IDENTITY, NOWHERE, device, gateway_status, hub, numbers, reading, until
+from tests.stack.gateway_kit import (
+    IDENTITY,
+    NOWHERE,
+    device,
+    gateway_status,
+    hub,
+    numbers,
+    reading,
+    small_file_system,
+    until,
+)
 
 pytestmark = pytest.mark.stack
 
@@ -22,21 +30,9 @@ PAGE = 4_096
 
 @pytest.fixture
 def small_disk(server_dir: Path) -> Iterator[Path]:
-    """A file system of 48 MiB. Where none can be mounted CI fails, since there it must be proved, and others skip."""
-    place = server_dir / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=48m,mode=0700", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        why = "" if done.returncode == 0 else done.stderr.strip()
-    except OSError as error:
-        why = str(error)
-    if why:
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(f"no small file system to fill: {why}")
-        pytest.skip(f"needs root to mount a small file system: {why}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    """A file system of 48 MiB."""
+    with small_file_system(server_dir / "disk", 48) as place:
+        yield place
 
 
 def fill(disk: Path) -> Path:
