@@ -18,6 +18,8 @@ from shared.config import ConfigError
 from shared.errors import HubError, Transient
 from shared.lifecycle import die_with_parent
 
+_STATUSES = "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 not found, 4 a server is away: try again."
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
@@ -44,8 +46,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="hub",
         description="The control plane of an IoT fleet: registry, ingest, analytics.",
-        epilog="example: hub device add --serial SN-1 --type thermometer. "
-        "The servers' addresses come from the environment (`make stack` prints it).",
+        epilog="example: hub device add --serial SN-1 --type thermometer\n\n"
+        f"{_STATUSES}\n\nThe servers' addresses come from the environment (`make stack` prints it).",
     )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     db.register(commands)
@@ -54,7 +56,26 @@ def parser() -> argparse.ArgumentParser:
     registry.register(commands)
     ingest.register(commands)
     analytics.register(commands)
+    _say_statuses(top)
     return top
+
+
+class _Paragraphs(argparse.HelpFormatter):
+    """Fills each paragraph by itself, so that an example ends with its line."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(super(_Paragraphs, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
+
+
+def _say_statuses(parser: argparse.ArgumentParser) -> None:
+    """In the help of each command that does not say its own."""
+    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not inner and "Exit status:" not in (parser.description or ""):
+        parser.epilog = f"{parser.epilog}\n\n{_STATUSES}"
+    parser.formatter_class = _Paragraphs
+    for action in inner:
+        for child in action.choices.values():
+            _say_statuses(child)
 
 
 def _complain(error: HubError, *, as_json: bool) -> None:

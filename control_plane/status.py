@@ -1,10 +1,11 @@
-"""`hub status`: the services of `hub serve`, each asked whether it is ready."""
+"""`hub status`: the services of `hub serve`, each asked whether it is ready; with `--wait`, until all are."""
 
 import argparse
 import http.client
 import json
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from control_plane import run_dir
 from shared.config import load, setting
 
 _READY_S = 2.0
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +47,46 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser = commands.add_parser(
         "status",
         help="show the services of `hub serve`",
-        description="Show each service with its pid, restarts and readiness. Exit status 0 if all are ready, else 1.",
-        epilog="example: hub status --json",
+        description="Show each service with its pid, restarts and readiness. "
+        "Exit status: 0 all are ready, 1 not all, 2 usage or configuration.",
+        epilog="example: hub status --wait 60",
+    )
+    parser.add_argument(
+        "--wait", type=float, default=0.0, metavar="S", help="wait so many seconds until all are ready"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=_status)
 
 
 def _status(args: argparse.Namespace) -> int:
-    found = status(load(StatusConfig, os.environ).data_dir)
+    found = _wait(load(StatusConfig, os.environ).data_dir, args.wait)
     sys.stdout.write(json.dumps(found) + "\n" if args.json else _as_text(found))
-    return 0 if found["serving"] and all(service["ready"] for service in found["services"]) else 1
+    return 0 if _all_ready(found) else 1
+
+
+def _wait(data_dir: Path, wait_s: float) -> dict[str, Any]:
+    """The state once all are ready, or when the time is over; says on standard error what it waits for."""
+    deadline = time.monotonic() + wait_s
+    said = ""
+    while True:
+        found = status(data_dir)
+        left_s = deadline - time.monotonic()
+        if _all_ready(found) or left_s <= 0:
+            return found
+        words = _waited_for(found)
+        if words != said:
+            said = words
+            sys.stderr.write(f"waiting for {words}\n")
+        time.sleep(min(_POLL_S, left_s))
+
+
+def _all_ready(found: dict[str, Any]) -> bool:
+    return found["serving"] and all(service["ready"] for service in found["services"])
+
+
+def _waited_for(found: dict[str, Any]) -> str:
+    late = ", ".join(service["name"] for service in found["services"] if not service["ready"])
+    return late or "`hub serve` to start"
 
 
 def _as_text(found: dict[str, Any]) -> str:

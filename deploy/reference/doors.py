@@ -27,7 +27,9 @@ def _commands(parser: argparse.ArgumentParser, words: tuple[str, ...], help_text
     inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     options = tuple(_option(action) for action in parser._actions if action not in inner and action.dest != "help")
     text = parser.description or help_text
-    yield Command(words, text[:1].upper() + text[1:], parser.epilog or "", options, bool(inner))
+    # The exit statuses stand in a table of their own.
+    examples = [part for part in (parser.epilog or "").split("\n\n") if not part.startswith("Exit status:")]
+    yield Command(words, text[:1].upper() + text[1:], "\n\n".join(examples), options, bool(inner))
     for action in inner:
         summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
         for name, subparser in action.choices.items():

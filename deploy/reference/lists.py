@@ -186,7 +186,7 @@ def _command(command: Command) -> Iterable[str]:
         rows = [(code(one.spelled), "yes" if one.required else "", prose(one.text)) for one in command.options]
         yield table(("argument", "required", "meaning"), rows)
     words, _, example = command.example.partition("example: ")
-    if example and not words and ". " not in example:
+    if example and not words and ". " not in example and "\n" not in example:
         yield f"Example: {code(example)}\n"
     elif command.example:
         yield f"```text\n{command.example.strip()}\n```\n"

@@ -31,6 +31,17 @@ def test_every_command_runs_something_and_shows_an_example() -> None:
         leaf.format_help()
 
 
+def test_every_command_tells_its_exit_statuses_and_all_but_services_print_json() -> None:
+    services = set()
+    for leaf in leaves(hub.parser()):
+        words = leaf.format_help()
+        assert "Exit status: 0" in " ".join(words.split()), leaf.prog
+        if "--json" not in words:
+            services.add(leaf.prog)
+    jobs = {f"hub analytics {name}" for name in ("normalizer", "detector", "forwarder", "sink")}
+    assert services == {"hub serve", "hub api", "hub ingest"} | jobs
+
+
 def run(monkeypatch: pytest.MonkeyPatch, error: BaseException | None, *, as_json: bool = False) -> int:
     """The status of a command that raises `error`."""
 

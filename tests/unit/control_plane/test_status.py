@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from control_plane import run_dir
+from control_plane import run_dir, status
 from control_plane.__main__ import main
 from control_plane.status import _as_text
 
@@ -40,3 +41,24 @@ def test_as_a_table() -> None:
     services = [{"name": "api", "pid": 5, "restarts": 1, "ready": False, "missing": ["x", "y"]}]
     lines = _as_text({"serving": True, "pid": 7, "services": services}).splitlines()
     assert lines[1].split() == ["api", "5", "1", "no:", "x;", "y"]
+
+
+def test_waiting_says_for_whom_and_ends_when_all_are_ready(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def state(*services: tuple[str, bool]) -> dict[str, Any]:
+        rows = [{"name": n, "pid": 1, "restarts": 0, "ready": ready, "missing": []} for n, ready in services]
+        return {"serving": bool(rows), "pid": 7 if rows else None, "services": rows}
+
+    states = [state(), state(("a", False), ("b", False)), state(("a", True), ("b", False)), state(("b", True))]
+    monkeypatch.setattr(status, "status", lambda _: states.pop(0))
+    monkeypatch.setattr(status, "_POLL_S", 0.0)
+    assert main(["status", "--wait", "60"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["waiting for `hub serve` to start", "waiting for a, b", "waiting for b"]
+    assert states == []
+
+
+def test_waiting_has_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--wait", "0.05"]) == 1
+    assert "not serving" in capsys.readouterr().out
