@@ -80,9 +80,7 @@ def sustained(target: float, duration_s: float) -> dict[str, list[float]]:
             gateway = rig.gateway(identity, rig.env["HUB_MQTT_URL"])
             gateway.start()
             targets.append((gateway.broker.port, local_clients(people.behind[identity.id])))
-        started = time.monotonic()
-        seen, taken = asyncio.run(_observe(rig, targets, target, duration_s))
-        elapsed_s = time.monotonic() - started
+        seen, taken, elapsed_s = asyncio.run(_observe(rig, targets, target, duration_s))
     if len(seen.latency_ms) < taken or seen.again:
         raise Permanent(f"{taken - len(seen.latency_ms)} of {taken} readings lost, {seen.again} doubled")
     rate_held(taken, target, duration_s)
@@ -96,7 +94,7 @@ def sustained(target: float, duration_s: float) -> dict[str, list[float]]:
 
 
 def _latencies(rig: Rig, targets: Sequence[tuple[int, Sequence[Client]]]) -> list[float]:
-    seen, taken = asyncio.run(_observe(rig, targets, RATE, SECONDS))
+    seen, taken, _ = asyncio.run(_observe(rig, targets, RATE, SECONDS))
     rate_held(taken, RATE, SECONDS)
     if len(seen.latency_ms) != taken or seen.again:
         raise Permanent(f"{taken} readings taken, {len(seen.latency_ms)} visible, {seen.again} of them again")
@@ -106,12 +104,16 @@ def _latencies(rig: Rig, targets: Sequence[tuple[int, Sequence[Client]]]) -> lis
 
 async def _observe(
     rig: Rig, targets: Sequence[tuple[int, Sequence[Client]]], rate: float, seconds: float
-) -> tuple[Seen, int]:
-    """Publish at `rate` in all while a reader looks; what it saw, and how many messages were acknowledged."""
+) -> tuple[Seen, int, float]:
+    """Publish at `rate` in all while a reader looks.
+
+    What it saw, how many messages were acknowledged, and the seconds from the first one until all were seen.
+    """
     seen = Seen()
     devices = {client.client_id for _, clients in targets for client in clients}
     async with consumer(rig.bootstrap, (Kafka.NORMALIZED, Kafka.REJECTED), "latest") as reader:
         looking = asyncio.create_task(_look(reader, seen, devices))
+        started = time.monotonic()
         loads: list[list[Outcome]] = await asyncio.gather(
             *(
                 publish(
@@ -127,10 +129,11 @@ async def _observe(
             if looking.done():
                 looking.result()
             await asyncio.sleep(0.02)
+        elapsed_s = time.monotonic() - started
         looking.cancel()
     if seen.rejected:
         raise Transient(f"{seen.rejected} readings were rejected")
-    return seen, taken
+    return seen, taken, elapsed_s
 
 
 async def _look(reader: object, seen: Seen, devices: set[str]) -> None:

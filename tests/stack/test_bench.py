@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_small_target_is_sustained_and_written_down(tmp_path):
-    settings = {"ONLY": "sustained", "TARGET": "100", "DURATION_S": "5", "PYTHONPATH": str(ROOT)}
+    # A tenth of the time is allowed for the drain: of 15 s that is enough on a machine with other tests on it.
+    settings = {"ONLY": "sustained", "TARGET": "100", "DURATION_S": "15", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "deploy.bench"],
         cwd=tmp_path, env=os.environ | settings,
