@@ -154,6 +154,22 @@ class BrokerRecordsUnknown(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReconcilerDeaf(Event):
+    """Calls of other API processes are not heard for a moment; all is compared when they are again."""
+
+    LEVEL = logging.WARNING
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcilerNotCalled(Event):
+    """The leader could not be told that the broker may hold a key too many; it finds it within ten minutes."""
+
+    LEVEL = logging.WARNING
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReconcileFailed(Event):
     """The comparison could not be done; it is tried again."""
 

@@ -143,6 +143,9 @@ UPDATE device_credentials AS c SET last_used_at = greatest(c.last_used_at, u.at)
 FROM unnest($1::text[], $2::timestamptz[]) AS u (key_id, at)
 WHERE c.key_id = u.key_id
 
+-- name: call_reconciler
+NOTIFY registry_reconcile
+
 -- name: ingest_subscribed
 SELECT EXISTS (SELECT FROM ingest_slots WHERE subscribed_at IS NOT NULL)
 

@@ -1,4 +1,4 @@
-"""Broker equals Postgres: compared after each connect, when asked, and every ten minutes.
+"""Broker equals Postgres: compared after each connect, when any API process asks (NOTIFY), and every ten minutes.
 
 Promises: keys that should not be at the broker are removed, by command; keys that it lost are counted and announced,
 since only its file and a start bring them back (`hub broker-file`). One process at a time does this (`leader`).
@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import msgspec
 
+from control_plane.db.connect import connect, database_errors
 from control_plane.registry import dynsec, events
 from control_plane.registry.broker import Broker, BrokerRefused
 from control_plane.registry.dynsec import BrokerRecord, Command
@@ -17,6 +18,7 @@ from control_plane.registry.projection import KeyState, Repair, compare
 from control_plane.registry.store import Store
 from shared.errors import HubError, Transient
 
+CHANNEL = "registry_reconcile"
 _EVERY_S = 600.0
 _RETRY_S = 5.0
 _PAGE = 500
@@ -30,9 +32,10 @@ CLAIMS = timedelta(hours=24)
 class Reconciler:
     """`wake` asks for a comparison; `serve` does them."""
 
-    def __init__(self, store: Store, broker: Broker) -> None:
+    def __init__(self, store: Store, broker: Broker, database_url: str) -> None:
         self._store = store
         self._broker = broker
+        self._database_url = database_url
         self._asked = asyncio.Event()
         self.missing: int | None = None
         """How many keys the broker lost, as of the last comparison; None before the first."""
@@ -42,7 +45,33 @@ class Reconciler:
         self._asked.set()
 
     async def serve(self) -> None:
-        """Compare now and whenever asked, until cancelled."""
+        """Compare now and whenever asked, by this process or another, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            tasks.create_task(self._compare())
+
+    async def _listen(self) -> None:
+        """Hear the calls of other API processes, which do not lead."""
+        while True:
+            try:
+                await self._hear()
+            except HubError as error:
+                events.ReconcilerDeaf(str(error)).emit()
+            await asyncio.sleep(_RETRY_S)
+
+    async def _hear(self) -> None:
+        connection = await connect(self._database_url, application="hub registry reconciler")
+        try:
+            ended = asyncio.Event()
+            connection.add_termination_listener(lambda *_: ended.set())
+            with database_errors():
+                await connection.add_listener(CHANNEL, lambda *_: self.wake())
+            self.wake()  # for the calls that nobody heard
+            await ended.wait()
+        finally:
+            connection.terminate()
+
+    async def _compare(self) -> None:
         self._asked.set()
         while True:
             pause_s = _EVERY_S

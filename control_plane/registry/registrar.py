@@ -32,7 +32,9 @@ class Registered:
 
 
 class Registrar:
-    """Registers devices by `store` and `broker`; `wake_reconciler` is called when the broker may hold too much."""
+    """Registers devices by `store` and `broker`; `wake_reconciler` is called when the broker may hold too much, and
+    the process that leads, if it is another, is called by the database.
+    """
 
     def __init__(
         self, store: Store, broker: Broker, pseudonym_key: bytes, wake_reconciler: Callable[[], None]
@@ -70,12 +72,12 @@ class Registrar:
         if isinstance(decision, Repeat):
             return Registered(await self._device(decision.device_id), None)
         if reserved.ended:
-            self._wake_reconciler()
+            await self._reconcile()
         made = decision.device_id if isinstance(decision, Create) else None
         await self._project(key_id, secret, decision.device_id, made)
         ended = await self._store.finish(key_id, actor)
         if ended is None:
-            self._wake_reconciler()
+            await self._reconcile()
             raise Transient("another registration of this device took its place", hint="try again")
         for old in ended:
             await self._end(old)
@@ -90,7 +92,7 @@ class Registrar:
             events.RegistrationFailed(self._pseudonym(device_id), str(error)).emit()
             # The command may have been done all the same: the reconciler removes a key that Postgres does not know.
             await self._store.abandon(key_id, made)
-            self._wake_reconciler()
+            await self._reconcile()
             raise
 
     async def _end(self, key_id: KeyId) -> None:
@@ -100,7 +102,14 @@ class Registrar:
             if error.words != dynsec.NOT_FOUND:
                 raise
         except Transient:
-            self._wake_reconciler()
+            await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        self._wake_reconciler()
+        try:
+            await self._store.call_reconciler()
+        except HubError as error:
+            events.ReconcilerNotCalled(str(error)).emit()
 
     async def _device(self, device_id: DeviceId) -> Device:
         device = await self._store.device(device_id)

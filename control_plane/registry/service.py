@@ -131,7 +131,7 @@ class Api:
                 on_connect=lambda: reconciler.wake(),  # noqa: PLW0108 - made below
             )
             self._broker = broker
-            reconciler = Reconciler(store, broker)
+            reconciler = Reconciler(store, broker, config.database_url)
             relay = Relay(store, config.database_url, config.kafka_bootstrap)
             watch = KeyWatch(store, config.mqtt_url, secrets.monitor)
             registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)

@@ -198,6 +198,11 @@ class Store:
         async with acquire(self._pool) as db:
             await db.execute(_SQL["use_keys"], list(uses), list(uses.values()))
 
+    async def call_reconciler(self) -> None:
+        """Have whoever leads compare the broker's records."""
+        async with acquire(self._pool) as db:
+            await db.execute(_SQL["call_reconciler"])
+
     async def ingest_subscribed(self) -> bool:
         """Whether ingest has had its subscriptions at the broker: its session then waits there for it."""
         async with acquire(self._pool) as db:

@@ -231,7 +231,7 @@ async def open_parts(env: Mapping[str, str]) -> AsyncIterator[Parts]:
         store = Store(database)
         broker = Broker(env["HUB_MQTT_URL"], secret, deadline_s=5, on_connect=lambda: None)
         tasks.create_task(broker.serve(stopping))
-        reconciler = Reconciler(store, broker)
+        reconciler = Reconciler(store, broker, env["HUB_DATABASE_URL"])
         registrar = Registrar(store, broker, b"p" * 32, lambda: woken.append(None))
         try:
             await until_async(lambda: broker.connected, "the broker is connected")

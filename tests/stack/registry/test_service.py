@@ -277,6 +277,26 @@ def test_two_apis_and_one_leader(api: Api, environment: dict[str, str]) -> None:
         other.close()
 
 
+def test_what_a_follower_leaves_at_the_broker_the_leader_removes(
+    api: Api, environment: dict[str, str], broker_server: Mosquitto
+) -> None:
+    """A command that was given up is done all the same, for a device that is not registered."""
+    other = Api(environment | {"HUB_API_URL": f"http://127.0.0.1:{host.free_port()}"})
+    other.log = other.log.with_name("other.log")
+    try:
+        other.start()
+        assert not other.events("leadership_won")
+        assert broker_server.pid is not None
+        os.kill(broker_server.pid, signal.SIGSTOP)
+        try:
+            assert other.add("dev").status_code == 503
+        finally:
+            os.kill(broker_server.pid, signal.SIGCONT)
+        until(lambda: any(event["deleted"] == 1 for event in api.events("broker_reconciled")), "it is removed")
+    finally:
+        other.close()
+
+
 def test_a_broker_that_lost_its_file_is_announced_and_brought_back(api: Api, broker_server: Mosquitto) -> None:
     keys = {name: api.add(name).json()["api_key"] for name in ("a", "b")}
     broker_server.stop()
