@@ -141,8 +141,9 @@ def local_clients(devices: Sequence[str]) -> list[Client]:
 
 
 def accepted(gateway: Gateway) -> int:
-    """Records that the agent has committed so far."""
-    return sum(int(item["accepted"]) for item in gateway.ledger()["classes"].values())
+    """Readings that the agent has committed so far; what it tells of itself is of class `event`."""
+    classes = gateway.ledger()["classes"]
+    return sum(int(item["accepted"]) for name, item in classes.items() if name != "event")
 
 
 def waiting(gateway: Gateway) -> int:
