@@ -106,7 +106,7 @@ class Outlet:
             quality=Quality(clock, skew_ms, flags),
             score=None if score is None else Score(score.value, score.metric, score.reason, score.expected),
         )
-        if traceparent is None:
+        if traceparent is None and gateway is None:  # a batch's trace is that of one of its records
             traceparent = self.message.traceparent
         if traceparent is not None and self._stage is not None:
             traceparent = self._stage(traceparent)
@@ -129,6 +129,7 @@ class Outlet:
             accepted_at=rfc3339(record.at_ms),
             received_at=self._received_at,
             lane=self.lane,
+            clock=record.clock,
         )
         self.outputs.append(_AGGREGATE(ce_id, record.device, to_ts, made, self._trace()))
 

@@ -107,7 +107,10 @@ class NormalizedReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
 
 
 class Aggregate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What thinning at the gateway left of `count` readings of one metric, measured in [from_ts, to_ts]."""
+    """What thinning at the gateway left of `count` readings of one metric, measured in [from_ts, to_ts].
+
+    `clock`: how far the gateway's clock could be trusted, by which the two were taken.
+    """
 
     device_id: str
     gateway_id: str
@@ -121,6 +124,7 @@ class Aggregate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     accepted_at: str
     received_at: str
     lane: Lane
+    clock: ClockQuality | None = None
 
 
 class GatewayEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

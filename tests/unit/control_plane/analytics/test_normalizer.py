@@ -643,5 +643,5 @@ def test_traces_go_along_and_their_stage_is_recorded():
     traced = Normalizer(house(), Rules(), stage).judge(
         batched([reading(traceparent=own), reading()], traceparent=parent), MemoryState()
     )
-    assert asked == [own, parent]
-    assert {read_back(output).headers["traceparent"] for output in traced.outputs} == {stage(None)}
+    assert asked == [own]  # the batch bears the trace of one of its records, not of the others
+    assert [read_back(output).headers.get("traceparent") for output in traced.outputs] == [stage(None), None]

@@ -2,7 +2,7 @@ from control_plane.analytics.event_time import Rules
 from control_plane.analytics.outlet import Outlet
 from control_plane.analytics.raw_message import read
 from control_plane.analytics.records import Flag
-from shared.batch import ClockQuality, Lane
+from shared.batch import AggregateRecord, ClockQuality, Lane
 from shared.envelope import rfc3339
 from shared.errors import Reason, Rejected
 from shared.reading import Reading
@@ -38,3 +38,22 @@ def test_every_refusal_is_counted():
     made.refuse(Rejected(Reason.BAD_TS, ""), b"{}", "id-2")
     assert made.tally.refused == [Reason.BOMB, Reason.BAD_TS]
     assert len(made.outputs) == 2
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_the_trace_of_a_batch_is_not_that_of_its_other_readings():
+    made = outlet(batched([reading()], marks={"traceparent": TRACE}))
+    made.reading(VIEW, reading(), "id", ClockQuality.SYNCED, None, gateway="gw", accepted_ms=NOW_MS)
+    made.reading(VIEW, reading(), "id", ClockQuality.SYNCED, None, gateway="gw", traceparent=TRACE)
+    traced = ["traceparent" in dict(output.headers) for output in made.outputs]
+    assert traced == [False, True]
+
+
+def test_an_aggregate_says_how_far_its_times_can_be_trusted():
+    made = outlet(batched([reading()]))
+    for clock in (ClockQuality.UNSYNCED, None):
+        record = AggregateRecord("dev-1", NOW_MS, "t", NOW_MS, NOW_MS, 1, 1.0, 1.0, 1.0, clock)
+        made.aggregate(record, "gw", "id")
+    assert [read_back(output).data.clock for output in made.outputs] == [ClockQuality.UNSYNCED, None]

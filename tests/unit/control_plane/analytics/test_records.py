@@ -46,7 +46,7 @@ FULL = {
     ),
     EventType.AGGREGATE: Aggregate(
         device_id="d", gateway_id="g", metric="a", from_ts=AT, to_ts=AT, count=2, min=0.0, max=1.0, mean=0.5,
-        accepted_at=AT, received_at=AT, lane=Lane.LIVE,
+        accepted_at=AT, received_at=AT, lane=Lane.LIVE, clock=ClockQuality.SYNCED,
     ),
     EventType.GATEWAY_EVENT: GatewayEvent(
         device_id="g", gateway_id="g", name="n", at=AT, received_at=AT, lane=Lane.LIVE, data={"a": [1, {"b": None}]}
