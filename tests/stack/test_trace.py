@@ -150,9 +150,9 @@ async def test_a_reading_and_its_anomaly_are_one_trace_from_stage_to_stage(
             direct({"ts": now_ms, "n": 1}, solo, now_ms, traceparent=f"00-{OTHER_TRACE}-{PRODUCE}-01"),
         )
         # Stored twice: the reading, and the anomaly that the detector made of it.
-        await until(lambda: len(by_name(collector.spans(TRACE)).get("store", [])) == 2, "the trace is at its end")
-        await until(lambda: len(collector.spans(OTHER_TRACE)) == 4, "the direct device's trace is whole")
-        await until(lambda: len(collector.spans(TRACE)) == 5, "the gateway's trace is whole")
+        await until(lambda: len(by_name(collector.spans(TRACE)).get("store", [])) >= 2, "the trace is at its end")
+        await until(lambda: len(collector.spans(OTHER_TRACE)) >= 4, "the direct device's trace is whole")
+        await until(lambda: len(collector.spans(TRACE)) >= 5, "the gateway's trace is whole")
         assert [process.stop() for process in processes] == [0] * len(jobs)
 
     stages = by_name(collector.spans(TRACE))

