@@ -49,7 +49,7 @@ def mend(
             kept.append(replace(batch, counts=counts))
     if len(_disjoint(batches)) < len(batches):
         complete = False
-    known = list(epochs)
+    known = _with_last(epochs, batches)
     for batch in batches:
         if all(epoch.epoch != batch.epoch for epoch in known):
             known.append(OldEpoch(batch.epoch, None))
@@ -66,6 +66,17 @@ def mend(
         tuple(epoch for epoch in known if epoch.last is not None or epoch.epoch in left),
         _few([void for void in gone if void[0] in left or any(e.epoch == void[0] and e.last for e in known)]),
     )
+
+
+def _with_last(epochs: Sequence[OldEpoch], batches: Sequence[Batch]) -> list[OldEpoch]:
+    """The epochs with their true last number: what is kept of it moves only when rows are freed."""
+    highest: dict[Epoch, int] = {}
+    for batch in batches:
+        highest[batch.epoch] = max(highest.get(batch.epoch, 0), batch.number)
+    return [
+        epoch if epoch.last is None else replace(epoch, last=max(epoch.last, highest.get(epoch.epoch, 0)))
+        for epoch in epochs
+    ]
 
 
 def _disjoint(batches: Sequence[Batch]) -> list[Batch]:

@@ -31,15 +31,15 @@ def asked(gateway, question):
 
 
 def damage_rows(gateway):
-    """Overwrite the older half of the pages that hold readings; how many."""
+    """Overwrite all but the newest of the pages that hold readings; how many."""
     with closing(sqlite3.connect(outbox(gateway))) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     data = bytearray(outbox(gateway).read_bytes())
     pages = [at for at in range(0, len(data), PAGE) if data[at] == 0x0D and b'"reading"' in data[at : at + PAGE]]
-    for at in pages[: len(pages) // 2]:
+    for at in pages[:-1]:
         data[at : at + PAGE] = b"\xa5" * PAGE
     outbox(gateway).write_bytes(data)
-    return len(pages) // 2
+    return len(pages) - 1
 
 
 async def in_flight(site, gateway, device, numbers):

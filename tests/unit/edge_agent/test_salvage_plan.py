@@ -64,3 +64,14 @@ def test_many_voids_become_one_so_that_a_header_holds_them():
     many = [batch(E, number, number * 10, number * 10 + 9) for number in range(1, 60, 2)]
     mended = mend(many, [OldEpoch(E, 60)], [], complete=False, present=rows(set()))
     assert mended.voids == ((E, 2, 60),)
+
+
+def test_an_epochs_last_is_its_highest_batch_though_that_was_lost():
+    """What the file keeps of it moves only when rows are freed."""
+    batches = [batch(E, number, number * 10, number * 10 + 9) for number in range(3, 8)]
+    mended = mend(batches, [OldEpoch(E, 2)], [], complete=True, present=rows(set(range(50, 80))))
+    assert mended.epochs == (OldEpoch(E, 7),)
+    assert mended.voids == ((E, 5, 5), (E, 6, 6), (E, 7, 7))
+    missing = mend(batches[2:], [OldEpoch(E, 2)], [], complete=False, present=rows(set()))
+    assert missing.epochs == (OldEpoch(E, 7),)
+    assert missing.voids == ((E, 1, 4),)
