@@ -137,7 +137,8 @@ async def test_paused_beyond_the_keepalive_it_stays_connected_and_loses_nothing(
         session.pause()
         await send(broker, 50)
         ending = asyncio.ensure_future(session.ended())
-        done, _ = await asyncio.wait({ending}, timeout=7)
+        # The broker gives up on who is silent for one and a half keepalives, 3 s, and looks each second.
+        done, _ = await asyncio.wait({ending}, timeout=4.5)
         assert not done
         assert reading.messages == []
         session.resume()
