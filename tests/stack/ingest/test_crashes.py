@@ -203,7 +203,8 @@ async def test_one_that_slept_beyond_its_lease_writes_no_more(world, tmp_path):
 
     At most what all devices may have unacknowledged: `raw` may hold so many repeats, because ingest cannot call back
     what its Kafka client already had. That nobody sees them is the normaliser's part, whose memory per device drops
-    a repeat that stands in `raw`; tests/stack/test_normalizer_hostile.py writes such repeats and looks at `normalized`.
+    a repeat that stands in `raw`; tests/stack/test_normalizer_hostile.py writes such repeats and looks at
+    `normalized`.
     """
     lease = {"HUB_INGEST_LEASE_S": "3"}
     with world.ingest(tmp_path / "first", **lease) as first, world.ingest(tmp_path / "second", **lease) as second:
