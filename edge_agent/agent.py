@@ -28,7 +28,7 @@ from shared import limits
 from shared.clock import Clock, SystemClock
 from shared.errors import Permanent
 from shared.events import configure_logging
-from shared.health import Health
+from shared.health import Beat, Health
 from shared.ids import DeviceId
 from shared.lifecycle import Service
 from shared.lifecycle import run as run_services
@@ -126,14 +126,15 @@ def run(config: AgentConfig, env: Mapping[str, str]) -> int:
     with Claim(config.data_dir) as claim:
         agent = Agent(config, tracing)
         try:
-            health = _health(config, agent)
+            beat = Beat()
+            health = _health(config, agent, beat)
             claim.announce(Running(os.getpid(), config.health_host, health.port))
             AgentStarted(config.model if config.scoring else "off", health.port).emit()
             # What was built lives as long as the process: the collector need not look at it again.
             gc.collect()
             gc.freeze()
             try:
-                code = run_services(agent.services())
+                code = run_services(agent.services(), beat=beat.stamp)
             finally:
                 health.close()
         finally:
@@ -155,9 +156,9 @@ def _outbox_settings(config: AgentConfig) -> Settings:
     )
 
 
-def _health(config: AgentConfig, agent: Agent) -> Health:
+def _health(config: AgentConfig, agent: Agent, beat: Beat) -> Health:
     try:
-        return Health(config.health_host, config.health_port, agent.missing, agent.pages())
+        return Health(config.health_host, config.health_port, agent.missing, agent.pages(), beat=beat)
     except OSError as error:
         raise Permanent(
             f"health cannot be served on {config.health_host}:{config.health_port}: {error.strerror}",

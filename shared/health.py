@@ -7,6 +7,7 @@ lives when the work hangs: a program gives its `Beat` to whatever does the work 
 job's own thread), and when that is silent for too long both pages say so with 503.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,11 +27,14 @@ HUNG_S = 10.0
 
 
 class Beat:
-    """A sign of life. `stamp` it each second from whatever must not hang; counts from its making."""
+    """A sign of life. `stamp` it each second from whatever must not hang.
 
-    def __init__(self, hung_s: float = HUNG_S) -> None:
+    Silence counts from its making, or, where the work `begins_later`, from its first stamp.
+    """
+
+    def __init__(self, hung_s: float = HUNG_S, *, begins_later: bool = False) -> None:
         self._hung_s = hung_s
-        self._at_s = time.monotonic()
+        self._at_s = math.inf if begins_later else time.monotonic()
 
     def stamp(self) -> None:
         """It lives."""

@@ -23,11 +23,12 @@ from control_plane.analytics.job import StreamJob
 from control_plane.analytics.job_config import JobConfig
 from control_plane.analytics.job_events import LAG, HealthListening, JobFailed, JobStarted, JobStopped
 from shared.errors import HubError
-from shared.health import Health
+from shared.health import Beat, Health
 
 _END_S = 20.0
 """How long closing may take before the process is ended by force (then nothing that was open is committed)."""
 _STATS_FRESH_S = 10.0
+_HUNG_S = 60.0  # statistics come every two seconds, but not while one poll's records are worked off
 
 
 class StopRequested(Exception):  # noqa: N818 - no error: somebody asked
@@ -41,9 +42,12 @@ class _Membership:
         self._job = job
         self._source = source
         self._steady_at = 0.0
+        self.beat = Beat(_HUNG_S, begins_later=True)
+        """Of the processing thread, from its first statistics on."""
 
     def on_stats(self, stats: Mapping[str, Any]) -> None:
         """Called in the processing thread: fresh statistics also say that this thread is alive."""
+        self.beat.stamp()
         if stats.get("cgrp", {}).get("join_state") == "steady":
             self._steady_at = time.monotonic()
         for topic, found in stats.get("topics", {}).items():
@@ -89,7 +93,7 @@ def run(
         lacks = missing() + membership.missing()
         return [*lacks, "reads its state back"] if apps and quix_job.recovering(apps[0]) else lacks
 
-    health = Health(config.health_host, config.health_port, unready)
+    health = Health(config.health_host, config.health_port, unready, beat=membership.beat)
     try:
         HealthListening(name, health.port).emit()
         _announce(config.data_dir, name, config.instance, health.port)

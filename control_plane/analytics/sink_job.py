@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from control_plane.analytics.announce import announce
@@ -15,7 +16,7 @@ from control_plane.analytics.sink_store import SinkStore
 from control_plane.db.connect import pool as open_pool
 from shared.config import Secret, load, setting
 from shared.events import configure_logging
-from shared.health import Health
+from shared.health import Beat, Health
 from shared.lifecycle import run
 from shared.topics import Kafka
 from shared.tracing import Tracing, open_tracing
@@ -68,14 +69,18 @@ def main(env: Mapping[str, str], *, start_over: bool = False) -> int:
     # While Kafka is away this library says so some forty times a second; the sinks say it once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     tracing = open_tracing("hub-sink", env)
+    beat = Beat()
     try:
         # The grace covers one statement's time-out: a batch that is on its way is waited for.
-        return run({NAME: lambda stopping: _serve(config, tracing, stopping, start_over=start_over)}, grace_s=12.0)
+        serve = partial(_serve, config, tracing, beat, start_over=start_over)
+        return run({NAME: serve}, grace_s=12.0, beat=beat.stamp)
     finally:
         tracing.close()
 
 
-async def _serve(config: SinkConfig, tracing: Tracing, stopping: asyncio.Event, *, start_over: bool) -> None:
+async def _serve(
+    config: SinkConfig, tracing: Tracing, beat: Beat, stopping: asyncio.Event, *, start_over: bool
+) -> None:
     pool = await open_pool(config.database_url, size=2 * len(_SINKS), application="hub sink")
     keeper = PartitionKeeper(pool, Retention(config.telemetry_days, config.anomaly_days))
     sinks = [
@@ -101,7 +106,7 @@ async def _serve(config: SinkConfig, tracing: Tracing, stopping: asyncio.Event, 
         lacks = [] if keeper.ready else ["the time partitions are not in order yet"]
         return lacks + [lack for sink in sinks for lack in sink.missing()]
 
-    health = Health(config.health_host, config.health_port, missing)
+    health = Health(config.health_host, config.health_port, missing, beat=beat)
     try:
         HealthListening(NAME, health.port).emit()
         announce(config.data_dir, NAME if config.instance == "0" else f"{NAME}-{config.instance}", health.port)

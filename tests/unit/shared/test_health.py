@@ -79,3 +79,10 @@ def test_silence_is_neither_healthy_nor_ready_and_a_sign_of_life_is():
         assert get(server, "/healthz")[0] == 200
     finally:
         server.close()
+
+
+def test_what_begins_later_is_not_silent_before():
+    beat = Beat(hung_s=0.0, begins_later=True)
+    assert beat.hung() == ""
+    beat.stamp()
+    assert beat.hung() != ""
