@@ -10,6 +10,7 @@ Exit status: 0 measured (and, for sustained, held), 1 a measurement failed or th
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -74,6 +75,7 @@ SUSTAINED_UNITS = {"sustained_readings_per_s": "readings/s", "sustained_p99_ms":
 
 def main() -> int:
     """Measure what is asked for; returns the exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us ends our servers too
     try:
         measurements, runs = chosen(os.environ)
     except HubError as error:

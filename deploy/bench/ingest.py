@@ -1,14 +1,20 @@
-"""Ingest alone: MQTT in, Kafka confirmed, PUBACK out, as fast as it goes beside broker, Kafka and the load."""
+"""Ingest alone: MQTT in, Kafka confirmed, PUBACK out, as fast as it goes beside broker, Kafka and the load.
+
+The load keeps at most BACKLOG messages between itself and Kafka, so there is always something to do, and the broker
+is not measured filling its memory.
+"""
 
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer
 
 from control_plane.db.kafka_reader import stop_reader
 from deploy.bench.mqtt_load import Client, Messages, Outcome, batches, publish, single
+from deploy.bench.pace import LOOK_S, Followed, followed
 from deploy.bench.rig import Rig, cpu_s
 from shared.errors import Permanent, Transient
 from shared.topics import Kafka
@@ -19,6 +25,7 @@ SECONDS = 60.0
 SINGLE_CLIENTS = 8
 BATCH_CLIENTS = 4
 READINGS_PER_BATCH = 100
+BACKLOG = 20_000
 _DRAIN_S = 120.0
 
 
@@ -59,31 +66,38 @@ def _run(rig: Rig, work: Sequence[tuple[Client, Messages]]) -> tuple[int, float]
 
 
 async def _measure(rig: Rig, work: Sequence[tuple[Client, Messages]]) -> tuple[int, float]:
-    before = await end_of(rig.bootstrap, Kafka.RAW)
-    started = time.monotonic()
-    port = rig.stack.mosquitto.port
     seconds = float(os.environ.get("DURATION_S") or SECONDS)
-    outcomes: list[Outcome] = await publish("127.0.0.1", port, work, seconds=seconds)
-    taken = sum(outcome.taken for outcome in outcomes)
-    deadline = time.monotonic() + _DRAIN_S
-    while (arrived := await end_of(rig.bootstrap, Kafka.RAW) - before) < taken:
-        if time.monotonic() > deadline:
-            raise Transient(
-                f"{taken - arrived} of {taken} acknowledged messages are not in raw after {_DRAIN_S:.0f} s"
-            )
-        await asyncio.sleep(0.1)
-    elapsed_s = time.monotonic() - started
-    if arrived != taken:
-        raise Permanent(f"{arrived} records in raw for {taken} acknowledged messages")
-    return arrived, elapsed_s
+    async with _following(rig.bootstrap, Kafka.RAW) as arrived:
+        started = time.monotonic()
+        outcomes: list[Outcome] = await publish(
+            "127.0.0.1", rig.stack.mosquitto.port, work, seconds=seconds, most=lambda: arrived.count + BACKLOG
+        )
+        taken = sum(outcome.taken for outcome in outcomes)
+        deadline = time.monotonic() + _DRAIN_S
+        while arrived.count < taken:
+            if time.monotonic() > deadline:
+                missing = taken - arrived.count
+                raise Transient(f"{missing} of {taken} acknowledged messages are not in raw after {_DRAIN_S:.0f} s")
+            await asyncio.sleep(LOOK_S)
+        elapsed_s = time.monotonic() - started
+    if arrived.count != taken:
+        raise Permanent(f"{arrived.count} records in raw for {taken} acknowledged messages")
+    return taken, elapsed_s
 
 
-async def end_of(bootstrap: str, topic: Kafka) -> int:
-    """The sum of a topic's end offsets: its records so far, where no transaction wrote it."""
+@asynccontextmanager
+async def _following(bootstrap: str, topic: Kafka) -> AsyncIterator[Followed]:
+    """How much a topic has grown, where no transaction writes it."""
     client = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap)
     await client.start()
     try:
-        ends = await client.end_offsets(list(client.assignment()))
+        partitions = list(client.assignment())
+        client.pause(*partitions)  # only its ends are asked for
+
+        async def end() -> int:
+            return sum((await client.end_offsets(partitions)).values())
+
+        async with followed(end) as arrived:
+            yield arrived
     finally:
         await stop_reader(client)
-    return sum(ends.values())

@@ -134,11 +134,12 @@ async def publish(
     rate: float | None = None,
     window: int = 100,
     patience_s: float = 30.0,
+    most: Callable[[], int] | None = None,
 ) -> list[Outcome]:
     """Publish `count` messages each, or for `seconds`, at `rate` messages/s in all (None: as fast as they are taken).
 
-    Then waits for the outstanding acknowledgements, at most `patience_s`. Raises ConnectionError if a first connect
-    is refused.
+    `most`: how many in all may have been sent by now, where whoever is behind the broker sets the pace. Then waits
+    for the outstanding acknowledgements, at most `patience_s`. Raises ConnectionError if a first connect is refused.
     """
     assert (count is None) != (seconds is None)
     senders = [_Sender(client, make, window) for client, make in work]
@@ -146,7 +147,7 @@ async def publish(
         await sender.connect(host, port, time.monotonic() + patience_s)
     async with asyncio.TaskGroup() as tasks:
         watches = [tasks.create_task(sender.stay_connected(host, port, patience_s)) for sender in senders]
-        await _feed(senders, count, seconds, rate)
+        await _feed(senders, count, seconds, rate, most)
         with suppress(TimeoutError):  # what stays open is in the outcome
             async with asyncio.timeout(patience_s):
                 for sender in senders:
@@ -158,7 +159,13 @@ async def publish(
     return [sender.outcome for sender in senders]
 
 
-async def _feed(senders: Sequence["_Sender"], count: int | None, seconds: float | None, rate: float | None) -> None:
+async def _feed(
+    senders: Sequence["_Sender"],
+    count: int | None,
+    seconds: float | None,
+    rate: float | None,
+    most: Callable[[], int] | None,
+) -> None:
     started = time.monotonic()
     started_ms = time.time_ns() / 1e6
     fed = 0
@@ -167,16 +174,20 @@ async def _feed(senders: Sequence["_Sender"], count: int | None, seconds: float 
         """When the message after `further` others is due: now, where there is no rate."""
         return int(started_ms + (fed + further) / rate * 1_000 if rate else time.time_ns() / 1e6)
 
+    def may_send(elapsed: float) -> int:
+        by_rate = sys.maxsize if rate is None else int(elapsed * rate)
+        return min(by_rate, sys.maxsize if most is None else most()) - fed
+
     while True:
         elapsed = time.monotonic() - started
         if seconds is not None and elapsed >= seconds:
             break
-        allowed = sys.maxsize if rate is None else int(elapsed * rate) - fed
+        allowed = may_send(elapsed)
         share = -(-allowed // len(senders)) if allowed > 0 else 0
         for sender in senders:
             left = share if count is None else min(share, count - sender.outcome.sent)
             fed += sender.send(min(left, allowed), due_ms)
-            allowed = sys.maxsize if rate is None else int(elapsed * rate) - fed
+            allowed = may_send(elapsed)
         if count is not None and all(sender.outcome.sent >= count for sender in senders):
             break
         await asyncio.sleep(_TICK_S if rate is not None else 0.001)

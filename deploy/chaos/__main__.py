@@ -7,6 +7,7 @@ wrong settings.
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from shared.errors import HubError, Permanent
 
 def main() -> int:
     """Run the matrix, then measure the local broker's windows."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us ends our servers too
     progress = Progress()
     try:
         times, seed, victims = settings(os.environ)

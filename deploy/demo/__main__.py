@@ -17,6 +17,7 @@ from shared.errors import HubError
 
 def main() -> int:
     """Run the demo; returns the exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us ends our servers too
     progress = Progress()
     try:
         seconds, seed = settings()

@@ -126,6 +126,11 @@ class Gateway:
         ledger: dict[str, Any] = json.loads(self.command("ledger", "--json"))
         return ledger
 
+    def live_ledger(self) -> dict[str, Any]:
+        """The same, asked of the running agent without a process for it: for whoever asks often."""
+        ledger: dict[str, Any] = httpx.get(f"http://127.0.0.1:{self.health_port}/ledger", timeout=30).json()
+        return ledger
+
     def kill_agent(self) -> None:
         """SIGKILL the agent, as a power cut would; returns when it is gone."""
         assert self._agent is not None

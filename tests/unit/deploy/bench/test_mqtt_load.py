@@ -148,6 +148,15 @@ async def test_a_rate_is_kept():
     assert 200 <= outcome.sent <= 301
 
 
+async def test_whoever_is_behind_the_broker_may_set_the_pace():
+    async with Broker().running() as broker:
+        asked = iter([3, 3, 8])
+        (outcome,) = await publish(
+            "127.0.0.1", broker.port, [(CLIENT, numbered)], seconds=0.2, most=lambda: next(asked, 8)
+        )
+    assert outcome.sent == 8
+
+
 async def test_a_stall_of_the_broker_shows_in_what_it_held_up():
     due = {}
 
