@@ -105,8 +105,9 @@ class Agent:
 
     def missing(self) -> list[str]:
         """What stands in the way of taking and keeping readings."""
-        troubles = (self.intake.trouble, self.intake.store_trouble or self.writer.trouble)
-        return [trouble for trouble in troubles if trouble is not None]
+        hung = self.writer.beat.hung()
+        stored = f"the outbox {hung}" if hung else self.intake.store_trouble or self.writer.trouble
+        return [trouble for trouble in (self.intake.trouble, stored) if trouble is not None]
 
     def pages(self) -> Mapping[str, Callable[[], object]]:
         """What the commands read."""

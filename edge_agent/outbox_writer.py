@@ -38,6 +38,7 @@ from edge_agent.uplink_state import Acked, Connected, Disconnected, Hinted, Key,
 from shared.batch import ClockQuality, Hint
 from shared.clock import Clock
 from shared.errors import Transient
+from shared.health import Beat
 
 __all__ = ["Deliver", "OutboxWriter", "Settings"]
 
@@ -49,6 +50,7 @@ _chance = random.random  # jitter, not secrecy
 _TICK_S = 0.25  # resends, budgets and hints are due at the second; events need no tick
 _AGAIN_S = 1.0  # after a failed commit
 _MEASURE_S = 5.0
+_HUNG_S = 60.0  # a salvage may take as long, and then nothing is accepted either
 _SHRINK_PAGES = 512
 
 
@@ -83,6 +85,8 @@ class OutboxWriter:
         self._next_measure = 0.0
         self.trouble: str | None = None
         """Why rows are refused now."""
+        self.beat = Beat(_HUNG_S, begins_later=True)
+        """Of the thread: a disk that answers no more holds it in a commit."""
 
     # The agent's side.
 
@@ -261,6 +265,7 @@ class OutboxWriter:
 
     def _turn(self) -> bool:
         """Wait for something to do and do it; False when stopped and nothing is left."""
+        self.beat.stamp()
         events, pending, stopping = self._wait()
         self._taken = pending
         for act in events:

@@ -26,6 +26,7 @@ OLD_MS = 7 * 86_400_000
 ALARM_STATUSES = ("ALARM", "CRITICAL")
 UNSCORED = ("n", "seq")
 _TOO_LARGE = Rejected(Reason.TOO_LARGE, f"a message of more than {limits.PAYLOAD_BYTES} bytes")
+_EMPTY = Rejected(Reason.MALFORMED, "an array without readings")
 
 
 class Scores(Protocol):
@@ -85,7 +86,7 @@ class Pipeline:
         if len(payload) > limits.PAYLOAD_BYTES:
             items: list[Reading | Refused] = [Refused(_TOO_LARGE, payload)]
         else:
-            items = list(parse_payload(payload))
+            items = list(parse_payload(payload)) or [Refused(_EMPTY, payload)]
         newest_ms = max((item.ts_ms for item in items if isinstance(item, Reading)), default=-1)
         skew_ms = self.skew.observe(device, newest_ms, stamp.wall_ms, fresh=fresh) if newest_ms >= 0 else None
         return Message(device, stamp, items, skew_ms, fresh, newest_ms)

@@ -88,7 +88,10 @@ def finish(path: Path) -> None:
         _sync(path.parent)
     word.unlink()
     _sync(path.parent)
-    for stale in sorted(path.parent.glob(f"{path.name}.damaged-*[0-9]"))[:-_KEPT]:
+    # By the file's own time: the name bears that of a clock which may never have been set.
+    for stale in sorted(path.parent.glob(f"{path.name}.damaged-*[0-9]"), key=lambda one: one.stat().st_mtime_ns)[
+        :-_KEPT
+    ]:
         for suffix in ("", "-wal", "-shm"):
             _beside(stale, suffix).unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from shared.errors import HubError
 from shared.events import Event
+from shared.fault import place_of
 
 Service = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -68,10 +69,8 @@ async def _run(services: Mapping[str, Service], grace_s: float, beat: Callable[[
     for name, result in zip(tasks.values(), results, strict=True):
         if isinstance(result, Exception):
             failed = True
-            detail = str(result) if isinstance(result, HubError) else repr(result)
-            ServiceFailed(name, detail).emit()
-            if not isinstance(result, HubError):  # our bug: show where
-                logging.getLogger("events").error("traceback", exc_info=result)
+            # Our bug is shown by its place alone: its text may name devices and what they said.
+            ServiceFailed(name, str(result) if isinstance(result, HubError) else place_of(result)).emit()
     return 1 if failed or hung else 0
 
 

@@ -11,7 +11,6 @@ import msgspec
 from control_plane.analytics import runner
 from control_plane.analytics.detector import Detector, Limits
 from control_plane.analytics.detector_events import READINGS, AnomalyDetected, DetectionFailed, ReadingUnreadable
-from control_plane.analytics.fault import place_of
 from control_plane.analytics.job import Incoming, Output, State, Writer, header
 from control_plane.analytics.job_config import JobConfig
 from control_plane.analytics.limits_view import LimitsView
@@ -20,6 +19,7 @@ from control_plane.analytics.records import EventType, decode_reading
 from shared import config as configuration
 from shared.config import Secret, setting
 from shared.events import configure_logging
+from shared.fault import place_of
 from shared.pseudonym import pseudonym
 from shared.topics import Kafka
 from shared.tracing import Tracing, open_tracing

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 
 from control_plane.analytics import runner
-from control_plane.analytics.fault import place_of
 from control_plane.analytics.forwarder import Forwarder
 from control_plane.analytics.forwarder_events import READINGS, ForwardingFailed, ReadingUnreadable, StockChanged
 from control_plane.analytics.job import Incoming, Output, State, Writer, header
@@ -21,6 +20,7 @@ from shared import config as configuration
 from shared.clock import SystemClock
 from shared.config import setting
 from shared.events import configure_logging
+from shared.fault import place_of
 from shared.pseudonym import pseudonym
 from shared.topics import Kafka
 from shared.tracing import Tracing, open_tracing

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from control_plane.analytics import normalizer_events, runner
 from control_plane.analytics.event_time import Rules
-from control_plane.analytics.fault import place_of
 from control_plane.analytics.job import Incoming, Output, State
 from control_plane.analytics.job_config import JobConfig
 from control_plane.analytics.normalizer import Normalizer, Outcome, unjudged
@@ -18,6 +17,7 @@ from shared import config as configuration
 from shared.config import setting
 from shared.errors import HubError
 from shared.events import configure_logging
+from shared.fault import place_of
 from shared.topics import Kafka
 from shared.tracing import Tracing, open_tracing
 

@@ -64,10 +64,6 @@ class Outlet:
         self._batch = batch
         self._received_at = rfc3339(message.received_ms)
 
-    def _trace(self) -> str | None:
-        parent = self.message.traceparent
-        return parent if parent is None or self._stage is None else self._stage(parent)
-
     def reading(
         self,
         view: DeviceView,
@@ -131,7 +127,7 @@ class Outlet:
             lane=self.lane,
             clock=record.clock,
         )
-        self.outputs.append(_AGGREGATE(ce_id, record.device, to_ts, made, self._trace()))
+        self.outputs.append(_AGGREGATE(ce_id, record.device, to_ts, made))
 
     def event(self, record: EventRecord, gateway: str, ce_id: str) -> None:
         """What happened at a gateway, for `normalized`."""
@@ -146,7 +142,7 @@ class Outlet:
             lane=self.lane,
             data=record.data,
         )
-        self.outputs.append(_EVENT(ce_id, record.device, at, made, self._trace()))
+        self.outputs.append(_EVENT(ce_id, record.device, at, made))
 
     def refuse(
         self, why: Rejected, payload: bytes, ce_id: str, *, part: Part = WHOLE, cut: Cut | None = None

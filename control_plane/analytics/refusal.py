@@ -37,6 +37,8 @@ class Part:
     device_id: str | None
     accepted_ms: int | None = None
     index: int | None = None
+    traceparent: str | None = None
+    """Its own: that of its batch is one of its records'."""
 
 
 WHOLE = Part(MESSAGE, None)
@@ -105,7 +107,7 @@ def refuse(
         subject=subject,
         time=received_at,
         record=record,
-        traceparent=message.traceparent,
+        traceparent=part.traceparent if message.kind == BATCHES and part is not WHOLE else message.traceparent,
     )
 
 

@@ -18,11 +18,11 @@ from typing import Any
 import msgspec
 
 from control_plane.analytics import quix_job
-from control_plane.analytics.fault import place_of
 from control_plane.analytics.job import StreamJob
 from control_plane.analytics.job_config import JobConfig
 from control_plane.analytics.job_events import LAG, HealthListening, JobFailed, JobStarted, JobStopped
 from shared.errors import HubError
+from shared.fault import place_of
 from shared.health import Beat, Health
 
 _END_S = 20.0

@@ -147,7 +147,8 @@ class _Judge:
             assert isinstance(record, AggregateRecord | EventRecord)
             why = self._other(record, ce_id)
         if why is not None:
-            part = Part(RECORD, record.device, _acceptance(record.at_ms), index)
+            own_trace = record.traceparent if isinstance(record, ReadingRecord) else None
+            part = Part(RECORD, record.device, _acceptance(record.at_ms), index, own_trace)
             self._outlet.refuse(why, original(index), ce_id, part=part)
 
     def _other(self, record: AggregateRecord | EventRecord, ce_id: str) -> Rejected | None:
@@ -165,7 +166,7 @@ class _Judge:
 
     def _bytes(self, record: BytesRecord, ce_id: str, index: int) -> None:
         """What the agent could not parse. This hub may know better; else it is refused with the device's bytes."""
-        part = Part(READING, record.device, _acceptance(record.at_ms), index)
+        part = Part(READING, record.device, _acceptance(record.at_ms), index, record.traceparent)
         if record.length > len(record.payload):
             cut = Cut(record.length, record.sha256)
             self._outlet.refuse(_CUT, record.payload, ce_id, part=part, cut=cut)

@@ -24,7 +24,8 @@ from control_plane.registry.store import Store
 from control_plane.registry.tokens import Actor, Role
 from shared.device import Kind
 from shared.errors import HubError, Transient
-from shared.ids import DeviceId, is_device_id
+from shared.fault import place_of
+from shared.ids import ID_PATTERN, DeviceId, is_device_id
 
 PAGE = 100
 LONGEST_PAGE = 500
@@ -141,7 +142,7 @@ def _devices(app: FastAPI, store: Store, registrar: Registrar) -> None:
         cursor: Annotated[str | None, Query(max_length=128)] = None,
         limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = PAGE,
         kind: Kind | None = None,
-        gateway_id: Annotated[str | None, Query(max_length=64)] = None,
+        gateway_id: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
     ) -> resources.DeviceList:
         """In order of id. `gateway_id`: those that are behind that gateway now."""
         found = await store.devices(after=_after(cursor), limit=limit + 1, kind=kind, gateway_id=gateway_id)
@@ -254,7 +255,7 @@ def _refusals(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
         route = getattr(request.scope.get("route"), "path", "none")
-        events.RequestFailed(request.method, route, repr(error)).emit()
+        events.RequestFailed(request.method, route, place_of(error)).emit()
         return _response(Problem(500, "the hub could not do this; its log says why"))
 
 
@@ -310,7 +311,10 @@ def _after(cursor: str | None) -> str:
     if not cursor:
         return ""
     try:
-        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        last = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
+        last = ""
+    if not last or not last.isprintable():  # Postgres takes no NUL
         errors = [FieldError("?cursor", "is not one that a list gave")]
-        raise ProblemRaised(Problem(422, "the cursor is not one that a list gave", "invalid", errors)) from None
+        raise ProblemRaised(Problem(422, "the cursor is not one that a list gave", "invalid", errors))
+    return last

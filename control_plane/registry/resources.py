@@ -83,7 +83,7 @@ class Assignment(_Document):
 class MetricExpectation(_Document):
     """What a metric's values should be; outside of `min` to `max` a reading is anomalous."""
 
-    unit: Annotated[str, Field(max_length=16)] | None = None
+    unit: Annotated[str, Field(max_length=16, pattern=_NO_CONTROL)] | None = None
     min: FiniteFloat | None = None
     max: FiniteFloat | None = None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -192,6 +193,8 @@ def main(env: Mapping[str, str]) -> int:
     """Run the API process; its exit status. Raises ConfigError, also for files that are missing or a port in use."""
     config = load(ApiConfig, env)
     configure_logging(config.log_level)
+    # What a request met is our event; the server would log its text once more, and that may name a device.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     key_file = config.pseudonym_key_file or config.data_dir / "pseudonym.key"
     secrets = Secrets(
         registry=service_secret(config.service_secrets_file, "_registry"),

@@ -87,8 +87,8 @@ def main() -> int:
         print(f"bench: {', '.join(item.yields)}", file=sys.stderr, flush=True)
         try:
             values = item.measure(runs)
-        except HubError as error:
-            print(f"bench: failed: {error}", file=sys.stderr)
+        except Exception as error:  # noqa: BLE001 - one measurement's failure costs no other's figures
+            print(f"bench: failed: {error if isinstance(error, HubError) else repr(error)}", file=sys.stderr)
             failed = True
             continue
         figures += [figure(name, unit, values[name]) for name, unit in item.yields.items()]

@@ -17,7 +17,7 @@ class Followed:
 
 @asynccontextmanager
 async def followed(look: Callable[[], Awaitable[int]], every_s: float = LOOK_S) -> AsyncIterator[Followed]:
-    """Ask `look` again and again until the block ends. What it raises ends the block."""
+    """Ask `look` again and again until the block ends. What it raises ends the block, and leaves it as it is."""
     before = await look()
     found = Followed()
 
@@ -26,9 +26,12 @@ async def followed(look: Callable[[], Awaitable[int]], every_s: float = LOOK_S) 
             found.count = await look() - before
             await asyncio.sleep(every_s)
 
-    async with asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(follow())
-        try:
-            yield found
-        finally:
-            following.cancel()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(follow())
+            try:
+                yield found
+            finally:
+                following.cancel()
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group

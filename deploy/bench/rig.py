@@ -121,8 +121,9 @@ class Rig:
         *,
         save_on_change: bool = True,
     ) -> Gateway:
-        """A gateway below the rig; stopped with it."""
-        gateway = Gateway(self.root / identity.id, identity, hub_url, settings, save_on_change=save_on_change)
+        """A gateway below the rig; stopped with it. It sends no health of its own: what is counted is the load."""
+        quiet = {"AGENT_HEALTH_READINGS_S": "0"} | dict(settings or {})
+        gateway = Gateway(self.root / identity.id, identity, hub_url, quiet, save_on_change=save_on_change)
         self._closers.append(gateway.stop)
         return gateway
 

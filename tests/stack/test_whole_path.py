@@ -39,6 +39,7 @@ async def test_everything_is_killed_once_and_nothing_is_lost_doubled_or_out_of_o
 BAD = {
     "malformed": (b'{"ts": 1, "t": ', Reason.MALFORMED),
     "not utf-8": (b"\xff\xfe\x00", Reason.MALFORMED),
+    "empty array": (b" []", Reason.MALFORMED),
     "no ts": (b'{"temperature": 1}', Reason.MISSING_TS),
     "unparsable ts": (b'{"ts": "yesterday", "temperature": 1}', Reason.BAD_TS),
     "nan": (b'{"ts": 1, "temperature": NaN}', Reason.NOT_FINITE),
@@ -169,6 +170,11 @@ async def test_malformed_readings_behind_a_gateway_are_rejected_with_their_bytes
         (good,) = await until(arrived)
         assert isinstance(next(parse_payload(payload(1))), Reading)
         assert good.json()["gateway_id"] == gateway
-        rejected = {item.json()["sha256"]: item.json() for item in await records_of(site, Kafka.REJECTED, device)}
+
+        async def refused():
+            found = {item.json()["sha256"]: item.json() for item in await records_of(site, Kafka.REJECTED, device)}
+            return found if len(found) >= len(BAD) else None
+
+        rejected = await until(refused)
         assert {item["reason"] for item in rejected.values()} == {reason for _, reason in BAD.values()}
         assert set(rejected) == {hashlib.sha256(bad).hexdigest() for bad, _ in BAD.values()}

@@ -149,3 +149,17 @@ async def test_an_agent_that_finds_the_clock_set_mends_what_the_one_before_it_le
     clock.set(1_790_000_000_000)
     rows = await accepts(Agent(config, NoTracing(), clock), clock, config.outbox_path, set_to=clock.zero_ms)
     assert [row.clock for row in rows] == [ClockQuality.CORRECTED, ClockQuality.SYNCED]
+
+
+async def test_an_outbox_that_answers_no_more_is_missing(tmp_path: Path) -> None:
+    """A disk that hangs holds the outbox's thread in a commit, while the event loop lives on."""
+    agent = Agent(load_config(environment(tmp_path)), NoTracing())
+    try:
+        async with asyncio.timeout(5):
+            while agent.writer.beat._at_s == float("inf"):
+                await asyncio.sleep(0.01)
+        assert not any("outbox" in lack for lack in agent.missing())
+        agent.writer.beat._hung_s = -1.0  # any silence is one
+        assert any(lack.startswith("the outbox hangs") for lack in agent.missing())
+    finally:
+        agent.writer.stop()

@@ -282,10 +282,12 @@ async def test_what_cannot_be_parsed_is_stored_as_bytes() -> None:
     async with Run(link) as run:
         link.deliver(b"\xff\x00", b"[]", payload(3))
         await until(lambda: link.acked == [1, 2, 3])
-    first, second = (decode_record(row.record) for row in run.store.rows)
+    first, second, third = (decode_record(row.record) for row in run.store.rows)
     assert isinstance(first, BytesRecord)
     assert first.payload == b"\xff\x00"
-    assert isinstance(second, ReadingRecord)
+    assert isinstance(second, BytesRecord)
+    assert second.payload == b"[]", "what holds nothing is for the hub to judge too"
+    assert isinstance(third, ReadingRecord)
 
 
 async def test_own_readings_are_stored_in_the_same_order_without_connection() -> None:

@@ -113,8 +113,11 @@ def test_a_large_array_is_read_whole() -> None:
     assert all(isinstance(record(row), ReadingRecord) for row in rows)
 
 
-def test_an_empty_array_is_no_row() -> None:
-    assert run([]) == []
+def test_an_empty_array_is_a_row_of_bytes_for_the_hub_to_judge() -> None:
+    (row,) = run([])
+    found = record(row)
+    assert isinstance(found, BytesRecord)
+    assert found.payload == b"[]"
 
 
 def test_only_measurements_are_scored() -> None:

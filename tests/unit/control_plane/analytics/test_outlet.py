@@ -2,6 +2,7 @@ from control_plane.analytics.event_time import Rules
 from control_plane.analytics.outlet import Outlet
 from control_plane.analytics.raw_message import read
 from control_plane.analytics.records import Flag
+from control_plane.analytics.refusal import RECORD, Part
 from shared.batch import AggregateRecord, ClockQuality, Lane
 from shared.envelope import rfc3339
 from shared.errors import Reason, Rejected
@@ -57,3 +58,17 @@ def test_an_aggregate_says_how_far_its_times_can_be_trusted():
         record = AggregateRecord("dev-1", NOW_MS, "t", NOW_MS, NOW_MS, 1, 1.0, 1.0, 1.0, clock)
         made.aggregate(record, "gw", "id")
     assert [read_back(output).data.clock for output in made.outputs] == [ClockQuality.UNSYNCED, None]
+
+
+def test_a_refused_part_bears_its_own_trace_and_a_whole_batch_its_batchs():
+    own = TRACE.replace("0af7", "1bf8")
+    made = outlet(batched([reading()], marks={"traceparent": TRACE}))
+    why = Rejected(Reason.BAD_TS, "")
+    made.refuse(why, b"{}", "id", part=Part(RECORD, "dev-1", index=0, traceparent=own))
+    made.refuse(why, b"{}", "id", part=Part(RECORD, "dev-1", index=1))
+    made.refuse(why, b"{}", "id")
+    assert [dict(output.headers).get("traceparent") for output in made.outputs] == [
+        own.encode(),
+        None,
+        TRACE.encode(),
+    ]

@@ -123,6 +123,8 @@ async def test_invalid_fields_are_named(hub: StandIn) -> None:
         body = problem(await rest.get("/v1/devices?limit=0"), 422)
         assert [error["pointer"] for error in body["errors"]] == ["?limit"]
         problem(await rest.get("/v1/devices?cursor=%ff"), 422)
+        problem(await rest.get("/v1/devices?cursor=AA"), 422)  # a NUL, which no id holds and Postgres refuses
+        problem(await rest.get("/v1/devices?gateway_id=%00"), 422)
         problem(await rest.get("/v1/devices?kind=robot"), 422)
         json_type = {"Content-Type": "application/json"}
         problem(await rest.post("/v1/devices", content=b"{", headers=json_type), 400)

@@ -5,7 +5,7 @@ from deploy.bench.agent import accepted, waiting
 
 def gateway(**classes):
     lines = {name: {"accepted": accepted, "waiting": waiting} for name, (accepted, waiting) in classes.items()}
-    return SimpleNamespace(ledger=lambda: {"classes": lines})
+    return SimpleNamespace(live_ledger=lambda: {"classes": lines})
 
 
 def test_what_an_agent_tells_of_itself_is_no_reading_but_waits_like_one():

@@ -1,6 +1,6 @@
 import pytest
 
-from control_plane.analytics.fault import place_of
+from shared.fault import place_of
 
 
 def fail(secret):
@@ -11,9 +11,7 @@ def test_it_says_where_and_nothing_of_what():
     with pytest.raises(KeyError) as caught:
         fail("dev-1 and its payload")
     text = place_of(caught.value)
-    assert text.startswith(
-        "KeyError at analytics/test_fault.py:7 in fail < analytics/test_fault.py:12 in test_it_says"
-    )
+    assert text.startswith("KeyError at shared/test_fault.py:7 in fail < shared/test_fault.py:12 in test_it_says")
     assert "dev-1" not in text
 
 
