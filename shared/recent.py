@@ -4,6 +4,7 @@ Identity is a 128-bit digest; at 200,000 remembered a false match has a probabil
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable
 
 
@@ -22,7 +23,9 @@ class Recent:
     def __init__(self, capacity: int, seed: Iterable[bytes] = ()) -> None:
         assert capacity > 0
         self._capacity = capacity
-        self._seen: dict[bytes, None] = {}
+        self._seen: set[bytes] = set()
+        # Their order stands apart: a dict that loses its first keys finds the next first one by passing all the lost.
+        self._order: deque[bytes] = deque()
         for item in seed:
             self.add(item)
 
@@ -36,7 +39,8 @@ class Recent:
         """Remember `item`; False if it was remembered already (its age is left as it was)."""
         if item in self._seen:
             return False
-        self._seen[item] = None
-        if len(self._seen) > self._capacity:
-            del self._seen[next(iter(self._seen))]
+        self._seen.add(item)
+        self._order.append(item)
+        if len(self._order) > self._capacity:
+            self._seen.discard(self._order.popleft())
         return True

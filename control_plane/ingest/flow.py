@@ -9,7 +9,7 @@ Promises:
   it is acknowledged. Only messages of QoS 0, which no window bounds and nobody was promised, are dropped beyond
   `unacknowledged_limit`.
 
-Memory: `remember` identities of about 170 bytes, and the messages between receipt and confirmation, each at most
+Memory: `remember` identities of about 140 bytes, and the messages between receipt and confirmation, each at most
 limits.PAYLOAD_BYTES and its headers.
 """
 
