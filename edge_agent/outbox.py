@@ -113,6 +113,7 @@ class Outbox:
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA temp_store = MEMORY")
         self._db.execute("PRAGMA journal_size_limit = 8388608")
+        self._db.execute("PRAGMA cache_size = -512")  # KiB: rows come at one end and leave at the other
         if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise OutboxDamaged("quick_check failed")
         self._remember()
