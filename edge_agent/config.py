@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edge_agent.row import RowClass
-from shared.config import ConfigError, Secret, load, read_secret, read_toml, setting
+from shared.config import ConfigError, Secret, load, read_secret_line, read_toml, setting
 from shared.errors import Rejected
 from shared.ids import parse_device_id
 
@@ -120,7 +120,7 @@ def load_config(env: Mapping[str, str]) -> AgentConfig:
 
 def read_key(path: Path) -> tuple[str, Secret]:
     """(key id, secret) of a key file. Raises ConfigError if it is missing, readable by others, or no key."""
-    text = read_secret(path)
+    text = read_secret_line(path)
     key_id, dot, secret = text.partition(".")
     if not dot or not key_id or not secret or any(part.isspace() for part in text):
         raise ConfigError([f"{path}: is not one line <key id>.<secret>, as the registration printed it"])

@@ -50,7 +50,7 @@ def read_toml(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: {error}"]) from error
 
 
@@ -117,14 +117,24 @@ def _boolean(raw: Any) -> bool:
 
 
 def read_secret(path: Path) -> Secret:
-    """A secret file's one line. Raises ConfigError if it is missing, empty, or readable by others than its owner."""
+    """A secret file's text. Raises ConfigError if it is missing, empty, or readable by others than its owner."""
     try:
         mode = path.stat().st_mode
         text = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from error
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: is not text"]) from None  # the error would quote it
     if mode & 0o077:
         raise ConfigError([f"{path}: others may read it; run chmod 600 on it"])
     if not text:
         raise ConfigError([f"{path}: is empty"])
     return Secret(text)
+
+
+def read_secret_line(path: Path) -> Secret:
+    """The same, of a file that holds one token or key. Raises ConfigError also where it is not one line of ASCII."""
+    secret = read_secret(path)
+    if not (secret.isascii() and secret.isprintable()):
+        raise ConfigError([f"{path}: is not one line of printable characters"])
+    return secret

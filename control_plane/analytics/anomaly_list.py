@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from control_plane.analytics.printable import printable
 from control_plane.analytics.sink_store import SQL
 from control_plane.db.connect import connect, database_errors
 from shared.envelope import rfc3339
+from shared.printable import printable
 
 
 class StoredAnomaly(msgspec.Struct, frozen=True):

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from control_plane.analytics.printable import printable
 from control_plane.analytics.sink_cli import since_ms
 from shared.config import ConfigError, load, setting
 from shared.errors import Reason
+from shared.printable import printable
 
 if TYPE_CHECKING:
     from control_plane.analytics.deadletters import DeadLetter

@@ -10,6 +10,7 @@ from typing import Any
 
 from shared.config import load
 from shared.errors import Permanent
+from shared.printable import printable
 
 
 class UsageError(Permanent):
@@ -130,13 +131,35 @@ def _add(args: argparse.Namespace) -> int:
     if args.gateway:
         body["gateway_id"] = args.gateway
     body["labels"] = _pairs(args.label)
-    if args.key_file is not None and args.key_file.exists():
-        raise Permanent(f"{args.key_file} exists already", hint="name another file: a key is never overwritten")
+    if args.key_file is None:
+        with _client() as rest:
+            device = rest.create("/v1/devices", body)
+        _print(args, device, _added(device, None))
+        return 0
     with _client() as rest:
+        return _add_with_key_file(args, rest, body)
+
+
+def _add_with_key_file(args: argparse.Namespace, rest: Any, body: Mapping[str, Any]) -> int:
+    """The file is made first: where it cannot be, nothing is registered, and no key is shown to nobody."""
+    path: Path = args.key_file
+    handle = _new_key_file(path)
+    try:
         device = rest.create("/v1/devices", body)
-    if args.key_file is not None:
-        _write_key(args.key_file, device.pop("api_key"))
-    _print(args, device, _added(device, args.key_file))
+    except BaseException:
+        os.close(handle)
+        path.unlink()
+        raise
+    try:
+        _write_key(handle, device["api_key"])
+    except OSError as error:
+        # It exists nowhere else: better on the terminal than lost.
+        sys.stderr.write(f"hub: the key could not be written to {path} ({error.strerror}); it is shown instead\n")
+        path.unlink()
+        _print(args, device, _added(device, None))
+        return 1
+    del device["api_key"]
+    _print(args, device, _added(device, path))
     return 0
 
 
@@ -148,7 +171,7 @@ def _list(args: argparse.Namespace) -> int:
         f"{d['id']:<24}{d['kind']:<9}{d['type']:<20}{d['status']:<13}{d['gateway_id'] or '-':<24}{d['serial']}"
         for d in devices
     ]
-    _print(args, {"devices": devices}, "\n".join(lines))
+    _print(args, {"devices": devices}, "\n".join(map(printable, lines)))
     return 0
 
 
@@ -223,8 +246,16 @@ def _bounds(text: str) -> dict[str, float]:
         raise UsageError(f"{text!r} is not MIN..MAX") from None
 
 
-def _write_key(path: Path, key: str) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _new_key_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise Permanent(f"{path} exists already", hint="name another file: a key is never overwritten") from error
+    except OSError as error:
+        raise Permanent(f"{path} cannot be written: {error.strerror}", hint="nothing was registered") from error
+
+
+def _write_key(handle: int, key: str) -> None:
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(key + "\n")
         file.flush()
@@ -248,7 +279,9 @@ def _shown(found: Mapping[str, Any]) -> str:
 
 
 def _words(value: Any) -> str:
-    return value if isinstance(value, str) else "-" if value is None else json.dumps(value, ensure_ascii=False)
+    return printable(
+        value if isinstance(value, str) else "-" if value is None else json.dumps(value, ensure_ascii=False)
+    )
 
 
 def _print(args: argparse.Namespace, found: Mapping[str, Any], text: str) -> None:

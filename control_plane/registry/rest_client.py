@@ -16,7 +16,7 @@ from typing import Any, Self
 import httpx
 
 from shared.backoff import Backoff
-from shared.config import ConfigError, read_secret, setting
+from shared.config import ConfigError, read_secret_line, setting
 from shared.errors import HubError, Permanent, Transient
 
 _TIMEOUT_S = 15.0
@@ -33,6 +33,11 @@ class ClientConfig:
     api_url: str = setting("HUB_API_URL", "where REST is served, http://host:port")
     admin_token_file: Path = setting("HUB_ADMIN_TOKEN_FILE", "the file with an API token, mode 0600")
 
+    def problems(self) -> list[str]:
+        """Rules that bound the values."""
+        fits = self.api_url.startswith(("http://", "https://")) and self.api_url.count("/") > 1
+        return [] if fits else ["HUB_API_URL: is not http://host:port"]
+
 
 class NotFound(Permanent):
     """There is no such thing."""
@@ -44,7 +49,7 @@ class RestClient:
     """One connection. A context manager."""
 
     def __init__(self, config: ClientConfig) -> None:
-        token = read_secret(config.admin_token_file)
+        token = read_secret_line(config.admin_token_file)
         try:
             self._http = httpx.Client(
                 base_url=config.api_url,

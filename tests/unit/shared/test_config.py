@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.config import ConfigError, Secret, load, read_secret, read_toml, setting
+from shared.config import ConfigError, Secret, load, read_secret, read_secret_line, read_toml, setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +87,23 @@ def test_a_secret_file_is_its_owners_alone(tmp_path):
     path.write_text("")
     with pytest.raises(ConfigError, match="is empty"):
         read_secret(path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"wr\xc3\xa9ng", b"abc\ndef", b"a\tb"])
+def test_a_token_is_one_line_and_is_not_quoted_where_it_is_none(tmp_path, content):
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(ConfigError) as caught:
+        read_secret_line(path)
+    assert str(path) in str(caught.value)
+    assert not any(word in str(caught.value) for word in ("abc", "def", "wr"))
+    path.write_bytes(b"t-abc.S3cret\n")
+    assert read_secret_line(path) == "t-abc.S3cret"
+
+
+def test_a_table_that_is_not_text_is_a_mistake(tmp_path):
+    path = tmp_path / "agent.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"agent\.toml"):
+        read_toml(path)

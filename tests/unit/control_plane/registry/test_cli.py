@@ -75,6 +75,54 @@ def test_a_key_file_is_never_overwritten_and_nothing_is_registered(hub: Hub, tmp
     assert "exists already" in err
 
 
+def test_where_no_key_file_can_be_nothing_is_registered(hub: Hub, tmp_path: Path) -> None:
+    path = str(tmp_path / "nowhere" / "gw.key")
+    status, _, err = hub("gateway", "add", "--serial", "S", "--key-file", path, answers=[])
+    assert (status, hub.asked) == (1, [])
+    assert "cannot be written: No such file or directory" in err
+    assert "Traceback" not in err
+
+
+def test_a_refused_registration_leaves_no_key_file(hub: Hub, tmp_path: Path) -> None:
+    path = tmp_path / "gw.key"
+    words = ("gateway", "add", "--serial", "S", "--key-file", str(path))
+    status, _, err = hub(*words, answers=[(409, {"detail": "the serial is taken"})])
+    assert (status, path.exists()) == (1, False)
+    assert "the serial is taken" in err
+
+
+def test_a_key_that_cannot_be_written_is_shown_rather_than_lost(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("control_plane.registry.cli.os.fsync", full)
+    path = tmp_path / "gw.key"
+    words = ("gateway", "add", "--serial", "S", "--key-file", str(path))
+    status, out, err = hub(*words, answers=[(201, DEVICE | {"api_key": KEY})])
+    assert (status, path.exists()) == (1, False)
+    assert KEY in out
+    assert "No space left" in err
+
+
+def test_what_a_serial_holds_steers_no_terminal(hub: Hub) -> None:
+    odd = DEVICE | {"serial": "\x9b31mRED\u202eX", "labels": {"a": "\x9b2J"}}
+    _, out, _ = hub("device", "list", answers=[(200, {"devices": [odd], "next_cursor": None})])
+    _, shown, _ = hub("device", "show", "dev", answers=[(200, odd)])
+    assert "RED" in out
+    assert not any(char in out + shown for char in "\x9b\u202e")
+
+
+def test_an_address_that_is_none_is_a_mistake_of_configuration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HUB_API_URL", "foo")
+    monkeypatch.setenv("HUB_ADMIN_TOKEN_FILE", str(tmp_path / "token"))
+    assert main(["device", "list"]) == 2
+    assert "http://host:port" in capsys.readouterr().err
+
+
 def test_list_as_table_and_as_json(hub: Hub) -> None:
     page = {"devices": [DEVICE], "next_cursor": None}
     _, out, _ = hub("device", "list", answers=[(200, page)])

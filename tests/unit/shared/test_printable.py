@@ -1,4 +1,4 @@
-from control_plane.analytics.printable import printable
+from shared.printable import printable
 
 
 def test_what_would_steer_a_terminal_is_shown_as_such():
