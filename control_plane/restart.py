@@ -2,6 +2,9 @@
 
 A service that dies, or could not be started, is started again after a delay that doubles with each such failure in
 short order, up to five seconds; one that ran for a while starts over at once. While stopping nothing is started.
+
+One whose first start ends with status 2 is unfit: its configuration is wrong, and no restart mends that. A later
+start that ends so found a file altered beneath it; the others' work goes on until somebody mends the file.
 """
 
 from dataclasses import dataclass, replace
@@ -9,6 +12,8 @@ from enum import StrEnum, auto
 
 FIRST_S = 0.1
 LONGEST_S = 5.0
+MISCONFIGURED = 2
+"""The exit status of a command that cannot work with the configuration it was given."""
 STEADY_S = 30.0
 """A service that ran this long counts as well: its next death is a first one."""
 
@@ -30,6 +35,7 @@ class Service:
     at_s: float = 0.0
     deaths: int = 0
     restarts: int = 0
+    unfit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +47,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The process ended, whatever its status: a service is not supposed to end."""
+    """The process ended with this exit status; whatever it is, a service is not supposed to end."""
 
     at_s: float
+    status: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +92,12 @@ def step(service: Service, event: Event) -> Service:
         case NotStarted(at_s):
             assert service.phase is Phase.WAITING, f"not started while {service.phase}"
             return replace(service, at_s=at_s + delay_s(service.deaths), deaths=service.deaths + 1)
-        case Died(at_s):
+        case Died(at_s, status):
             assert service.phase in (Phase.RUNNING, Phase.STOPPING), f"died while {service.phase}"
             if service.phase is Phase.STOPPING:
                 return replace(service, phase=Phase.ENDED)
+            if status == MISCONFIGURED and not service.restarts:
+                return replace(service, phase=Phase.ENDED, unfit=True)
             deaths = 0 if at_s - service.at_s >= STEADY_S else service.deaths
             return Service(Phase.WAITING, at_s + delay_s(deaths), deaths + 1, service.restarts + 1)
 

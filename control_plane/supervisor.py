@@ -1,8 +1,9 @@
 """`hub serve`: every service of the hub as a child of one process.
 
-Promises: what dies is started again (`restart` says when) and is said; no child outlives this process, however it
-ends; one `hub serve` per HUB_DATA_DIR; SIGTERM reaches every child, and who does not end within the grace is killed
-by its pid. Leaves to the services all they do, and to `status` asking them how they are.
+Promises: what dies is started again (`restart` says when) and is said; what lacks configuration ends the whole with
+status 2 instead; no child outlives this process, however it ends; one `hub serve` per HUB_DATA_DIR; SIGTERM reaches
+every child, and who does not end within the grace is killed by its pid. Leaves to the services all they do, and to
+`status` asking them how they are.
 """
 
 import argparse
@@ -14,15 +15,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import prometheus_client
 
 from control_plane import restart, run_dir
-from control_plane.restart import Died, NotStarted, Phase, Service, Start, Started, Stop, Terminate, demand, step
-from shared.config import load, setting
+from control_plane.restart import (
+    MISCONFIGURED,
+    Died,
+    NotStarted,
+    Phase,
+    Service,
+    Start,
+    Started,
+    Stop,
+    Terminate,
+    demand,
+    step,
+)
+from shared.config import ConfigError, load, setting
 from shared.events import Event, configure_logging
 from shared.health import Beat, Health
 from shared.lifecycle import run
@@ -36,6 +49,20 @@ SERVICES: Mapping[str, tuple[str, ...]] = {
     "sink": ("analytics", "sink"),
 }
 """What `hub serve` runs: a service's name and its words after `hub`."""
+
+_DATABASE, _KAFKA, _SECRETS = "HUB_DATABASE_URL", "HUB_KAFKA_BOOTSTRAP", "HUB_SERVICE_SECRETS_FILE"
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "api": (_DATABASE, _KAFKA, "HUB_MQTT_URL", _SECRETS, "HUB_API_URL"),
+    "ingest": (_DATABASE, _KAFKA, "HUB_MQTT_URL", _SECRETS),
+    "normalizer": (_KAFKA,),
+    "detector": (_KAFKA,),
+    "forwarder": (_KAFKA,),
+    "sink": (_DATABASE, _KAFKA),
+}
+"""What each service requires beside HUB_DATA_DIR: said once and before any start, not by six children in six ways.
+
+Written down because to import the services for it would cost this process their libraries; a test compares.
+"""
 
 _RESTARTS = prometheus_client.Counter("hub_service_restarts", "Starts after a death", ["service"])
 _UP = prometheus_client.Gauge("hub_service_up", "1 while the service's process runs", ["service"])
@@ -81,6 +108,18 @@ class ServiceDied(Event):
     def measure(self) -> None:
         _UP.labels(self.service).set(0)
         _RESTARTS.labels(self.service).inc()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceUnfit(Event):
+    """A service ended at once for want of configuration, and said of what; all others are ended too."""
+
+    LEVEL = logging.ERROR
+    service: str
+    pid: int
+
+    def measure(self) -> None:
+        _UP.labels(self.service).set(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +173,10 @@ class Child:
         return self._process.pid if self._process is not None else None
 
     async def live(self, stopping: asyncio.Event) -> None:
-        """Until `stopping`; then end the process, by SIGKILL if it takes longer than the grace."""
+        """Until `stopping`; then end the process, by SIGKILL if it takes longer than the grace.
+
+        Returns before `stopping` if the service is unfit.
+        """
         while self.state.phase is not Phase.ENDED:
             match demand(self.state):
                 case Start(at_s):
@@ -203,9 +245,11 @@ class Child:
         status, pid = self._process.wait(), self._process.pid
         self._process = None
         now = time.monotonic()
-        self._step(Died(now))
+        self._step(Died(now, status))
         if self.state.phase is Phase.WAITING:
             ServiceDied(self.name, pid, _ending(status), round(self.state.at_s - now, 3)).emit()
+        elif self.state.unfit:
+            ServiceUnfit(self.name, pid).emit()
 
     def _step(self, event: restart.Event) -> None:
         self.state = step(self.state, event)
@@ -228,12 +272,13 @@ class Supervisor:
         return [f"{child.name} does not run" for child in self.children if child.state.phase is not Phase.RUNNING]
 
     def run(self, beat: Callable[[], None]) -> int:
-        """Until SIGTERM or SIGINT; the exit status."""
+        """Until SIGTERM or SIGINT, or until a service proves unfit; the exit status."""
         self._write()
         Serving(os.getpid(), len(self.children)).emit()
         try:
             services = {child.name: child.live for child in self.children}
-            return run(services, grace_s=self._config.stop_grace_s + 5.0, beat=beat)
+            status = run(services, grace_s=self._config.stop_grace_s + 5.0, beat=beat)
+            return MISCONFIGURED if any(child.state.unfit for child in self.children) else status
         finally:
             run_dir.forget(self._config.data_dir)
 
@@ -280,7 +325,25 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def _serve(args: argparse.Namespace) -> int:
     hub = (sys.executable, "-m", "control_plane")
     services = {name: (*hub, *words) for name, words in SERVICES.items() if name not in args.without}
-    return serve(load(ServeConfig, os.environ), services)
+    return serve(_configuration(services, os.environ), services)
+
+
+def _configuration(services: Iterable[str], env: Mapping[str, str]) -> ServeConfig:
+    """Raises ConfigError with all that `hub serve` or one of `services` lacks."""
+    wanted: dict[str, list[str]] = {}
+    for service in services:
+        for variable in NEEDED[service]:
+            wanted.setdefault(variable, []).append(service)
+    mistakes = [
+        f"{variable}: missing (for {', '.join(who)})" for variable, who in wanted.items() if variable not in env
+    ]
+    try:
+        config = load(ServeConfig, env)
+    except ConfigError as error:
+        raise ConfigError(error.mistakes + mistakes) from None
+    if mistakes:
+        raise ConfigError(mistakes)
+    return config
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

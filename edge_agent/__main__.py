@@ -1,7 +1,8 @@
 """The agent's commands.
 
-Exit status: 0 done, 1 failed or not well, 2 usage or configuration, 4 not now (try again). Every failure says what to
-do. What a command needs is imported by that command, so that the resident agent carries none of the others.
+Exit status: 0 done, 1 failed or not well, 2 usage or configuration, 4 not now (try again), 130 Ctrl-C. Every
+failure says what to do. What a command needs is imported by that command, so that the resident agent carries none of
+the others.
 """
 
 import argparse
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HubError as error:
         print(f"edge-agent: {error}", file=sys.stderr)
         return 4 if isinstance(error, Transient) else 1
+    except KeyboardInterrupt:
+        return 130  # as shells have it; whoever pressed Ctrl-C needs no trace of it
 
 
 def _parser() -> argparse.ArgumentParser:

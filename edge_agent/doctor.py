@@ -65,7 +65,8 @@ async def examine(config: AgentConfig, *, canary: bool) -> AsyncIterator[Finding
     running = find(config.data_dir)
     yield _data_dir(config)
     yield _disk(config)
-    yield _key(config)
+    key = _key(config)
+    yield key
     yield _clock()
     yield _agent(running)
     local = await _local_broker(config)
@@ -73,9 +74,21 @@ async def examine(config: AgentConfig, *, canary: bool) -> AsyncIterator[Finding
     if local.verdict is Verdict.OK:
         yield await _broker_version(config)
         yield await _broker_drops(config)
-    yield _hub_of(running) if running is not None and running.health_port else await _hub(config)
-    if canary:
-        yield await _canary(config, running)
+    if running is not None and running.health_port:
+        hub = _hub_of(running)
+    elif key.verdict is Verdict.FAILED:
+        hub = Finding("hub", Verdict.SKIPPED, "not tried: the key file is bad", "mend the key file first")
+    else:
+        hub = await _hub(config)
+    if not canary:
+        yield hub
+        return
+    arrived = await _canary(config, running)
+    if arrived.verdict is Verdict.OK and hub.verdict is not Verdict.OK:
+        # Asked in the first seconds after its start, the agent was still connecting. What arrived went over it.
+        hub = Finding("hub", Verdict.OK, "the agent connected meanwhile, its key accepted")
+    yield hub
+    yield arrived
 
 
 def _data_dir(config: AgentConfig) -> Finding:
@@ -115,7 +128,13 @@ def _key(config: AgentConfig) -> Finding:
     try:
         key_id, _ = read_key(config.key_file)
     except HubError as error:
-        return Finding("key file", Verdict.FAILED, str(error), "write the registration's key into it, mode 0600")
+        path = config.key_file
+        try:
+            open_to_others = bool(path.stat().st_mode & 0o077)
+        except OSError:
+            open_to_others = False
+        advice = f"chmod 600 {path}" if open_to_others else "write the registration's key into it, mode 0600"
+        return Finding("key file", Verdict.FAILED, str(error), advice)
     return Finding("key file", Verdict.OK, f"key {key_id}, readable by its owner alone")
 
 

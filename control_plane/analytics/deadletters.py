@@ -5,6 +5,7 @@ rejections per partition, and returns when Kafka has confirmed all. What was cut
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ async def replay(
     `say` hears of each that is written. Raises Transient if Kafka is away; what was written by then stays written,
     and the normaliser knows it again if the command is repeated.
     """
+    _quiet()
     done = Replayed()
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap,
@@ -110,8 +112,8 @@ async def replay(
         client_id="_deadletters",
     )
     try:
-        await producer.start()
         try:
+            await producer.start()  # within: one that could not start must be stopped too, or it complains at the end
             await _replay(producer, scan(bootstrap, choice), done, limit, per_s, say)
         finally:
             await producer.stop()
@@ -151,6 +153,7 @@ async def _replay(
 
 @asynccontextmanager
 async def _consumer(bootstrap: str) -> AsyncIterator[Any]:
+    _quiet()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         enable_auto_commit=False,
@@ -215,6 +218,11 @@ def _letter(record: Any) -> DeadLetter | None:
     if not isinstance(data, RejectedRecord):
         return None
     return DeadLetter(found.get("ce_id", ""), (record.key or b"").decode("utf-8", "replace"), data)
+
+
+def _quiet() -> None:
+    # The client's own log lines are not for the person who reads dead letters; what matters is raised.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def _away(error: Exception, bootstrap: str) -> Transient:

@@ -15,10 +15,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from control_plane.analytics.printable import printable
 from control_plane.analytics.records import EventType, NormalizedReading, decode_reading
 from control_plane.db.kafka_reader import stop_reader
 from shared.errors import Permanent, Transient
+from shared.printable import printable
 from shared.topics import Kafka
 
 _METADATA_S = 10.0
@@ -50,8 +50,8 @@ async def tail(bootstrap: str, options: TailOptions, say: Callable[[NormalizedRe
         fetch_max_wait_ms=100,
     )
     try:
-        await consumer.start()
         try:
+            await consumer.start()  # within: one that could not start must be stopped too, or it complains at the end
             await _begin(consumer, options)
             await _follow(consumer, options, say, stopping)
         finally:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import logging
 import os
 import sys
 
@@ -27,6 +28,8 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _migrate(args: argparse.Namespace) -> int:
     config = load(SetupConfig, os.environ)
+    # What is waited for, and what failed, we say ourselves, once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     done = asyncio.run(set_up(config, wait_s=args.wait, say=lambda text: print(text, file=sys.stderr, flush=True)))
     if args.json:
         print(json.dumps(dataclasses.asdict(done)))

@@ -20,4 +20,6 @@ if __name__ == "__main__":
         file.write(f"{os.getpid()}\n")
     if manner == "dying":
         sys.exit(7)
+    if manner == "unfit":
+        sys.exit(2)
     threading.Event().wait()

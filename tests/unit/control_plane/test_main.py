@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,27 @@ def test_every_command_tells_its_exit_statuses_and_all_but_services_print_json()
             services.add(leaf.prog)
     jobs = {f"hub analytics {name}" for name in ("normalizer", "detector", "forwarder", "sink")}
     assert services == {"hub serve", "hub api", "hub ingest"} | jobs
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["telemetry tail", "deadletters list", "deadletters replay --reason bomb", "migrate --wait 0"],
+)
+def test_with_kafka_away_a_command_says_so_in_one_line_and_nothing_else(words: str, tmp_path: Path) -> None:
+    # A process of its own: what a client complains of as it is thrown away comes at the end.
+    environment = {
+        "HUB_KAFKA_BOOTSTRAP": "127.0.0.1:1",
+        "HUB_DATABASE_URL": "postgresql://hub:secret@127.0.0.1:1/hub",
+        "HUB_DATA_DIR": str(tmp_path),
+        "HUB_ADMIN_TOKEN_FILE": str(tmp_path / "token"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "control_plane", *words.split()],
+        env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert "Kafka does not answer" in line
 
 
 def run(monkeypatch: pytest.MonkeyPatch, error: BaseException | None, *, as_json: bool = False) -> int:

@@ -5,6 +5,7 @@ import pytest
 from control_plane.restart import (
     FIRST_S,
     LONGEST_S,
+    MISCONFIGURED,
     STEADY_S,
     Died,
     Event,
@@ -28,8 +29,9 @@ WAITING, RUNNING, STOPPING, ENDED = (Service(phase) for phase in Phase)
     [
         (WAITING, Started(1.0), Phase.RUNNING),
         (WAITING, NotStarted(1.0), Phase.WAITING),
-        (RUNNING, Died(1.0), Phase.WAITING),
-        (STOPPING, Died(1.0), Phase.ENDED),
+        (RUNNING, Died(1.0, 1), Phase.WAITING),
+        (RUNNING, Died(1.0, MISCONFIGURED), Phase.ENDED),
+        (STOPPING, Died(1.0, 0), Phase.ENDED),
         (WAITING, Stop(), Phase.ENDED),
         (RUNNING, Stop(), Phase.STOPPING),
         (STOPPING, Stop(), Phase.STOPPING),
@@ -48,8 +50,8 @@ def test_moves(service: Service, event: Event, phase: Phase) -> None:
         (ENDED, Started(1.0)),
         (RUNNING, NotStarted(1.0)),
         (STOPPING, NotStarted(1.0)),
-        (WAITING, Died(1.0)),
-        (ENDED, Died(1.0)),
+        (WAITING, Died(1.0, 0)),
+        (ENDED, Died(1.0, 0)),
     ],
 )
 def test_other_moves_are_our_bugs(service: Service, event: Event) -> None:
@@ -64,10 +66,18 @@ def test_what_each_phase_demands() -> None:
     assert demand(ENDED) is None
 
 
-def die(service: Service, ran_s: float) -> Service:
+def die(service: Service, ran_s: float, status: int = 1) -> Service:
     """It is started as soon as it may be, and dies `ran_s` later."""
     running = step(service, Started(service.at_s))
-    return step(running, Died(running.at_s + ran_s))
+    return step(running, Died(running.at_s + ran_s, status))
+
+
+def test_a_service_is_unfit_only_if_its_first_start_found_the_configuration_wrong() -> None:
+    assert die(Service(), 0.0, MISCONFIGURED).unfit
+    assert not die(Service(), 0.0, -9).unfit
+    later = die(die(Service(), 0.0), 0.0, MISCONFIGURED)  # a file altered beneath a running hub: others work on
+    assert (later.phase, later.unfit) == (Phase.WAITING, False)
+    assert not step(STOPPING, Died(1.0, MISCONFIGURED)).unfit
 
 
 def test_delays_double_up_to_their_bound() -> None:

@@ -1,6 +1,7 @@
 """`hub serve` on real processes: restarts, the end, and that no child outlives it. Real services: tests/stack."""
 
 import asyncio
+import dataclasses
 import errno
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 from control_plane.restart import Phase
 from control_plane.status import status
-from control_plane.supervisor import SERVICES, Child, ServeConfig
+from control_plane.supervisor import NEEDED, SERVICES, Child, ServeConfig
 
 SERVICE = Path(__file__).parent / "supervised_service.py"
 DEADLINE_S = 20.0
@@ -180,6 +181,52 @@ def test_one_that_runs_and_is_not_ready_says_why(tree: Tree) -> None:
     tree.start({"a": "unready"})
     until(lambda: tree.services().get("a", {}).get("missing") == ["it is never ready"], "its own words")
     assert not tree.services()["a"]["ready"]
+
+
+def test_a_service_without_its_configuration_ends_all_with_status_2(tree: Tree) -> None:
+    process = tree.start({"a": "unfit", "b": "steady"})
+    assert process.wait(DEADLINE_S) == 2
+    assert len(tree.pids("a")) == 1
+    assert all(gone(pid) for pid in tree.pids("b"))
+    said = tree.log.read_text()
+    assert said.count('"event":"service_unfit","service":"a"') == 1
+    assert '"event":"service_died"' not in said
+
+
+def test_missing_settings_are_named_once_and_before_any_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from control_plane.__main__ import main
+
+    for name in [name for name in os.environ if name.startswith("HUB_")]:
+        monkeypatch.delenv(name)
+    assert main(["serve"]) == 2
+    said = capsys.readouterr().err
+    for variable in {"HUB_DATA_DIR"}.union(*NEEDED.values()):
+        assert said.count(f"{variable}: missing") == 1
+    monkeypatch.setenv("HUB_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("HUB_DATABASE_URL", "postgresql://u:p@127.0.0.1:9/hub")
+    assert main(["serve", "--without", "api", "--without", "ingest", "--without", "sink"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "hub: configuration: HUB_KAFKA_BOOTSTRAP: missing (for normalizer, detector, forwarder)"
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_needed_is_what_the_services_require() -> None:
+    from control_plane.analytics.detector_job import DetectorConfig
+    from control_plane.analytics.forwarder_job import ForwarderConfig
+    from control_plane.analytics.normalizer_job import NormalizerConfig
+    from control_plane.analytics.sink_job import SinkConfig
+    from control_plane.ingest.service import IngestConfig
+    from control_plane.registry.service import ApiConfig
+
+    kinds: list[Any] = [ApiConfig, IngestConfig, NormalizerConfig, DetectorConfig, ForwarderConfig, SinkConfig]
+    for (name, needed), kind in zip(NEEDED.items(), kinds, strict=True):
+        fields = [field for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+        required = {field.metadata["env"] for field in fields}
+        assert required - {"HUB_DATA_DIR"} == set(needed), name
+    assert list(NEEDED) == list(SERVICES)
 
 
 def test_every_service_of_the_hub_is_a_command() -> None:

@@ -8,6 +8,7 @@ import pytest
 from edge_agent import doctor
 from edge_agent.config import AgentConfig
 from edge_agent.doctor import Finding, Verdict
+from edge_agent.running import Running
 
 
 @pytest.fixture
@@ -46,7 +47,31 @@ def test_a_key_file_is_judged_without_showing_the_secret(config: AgentConfig) ->
     assert "k:abc" in good.found
     assert "secret" not in str(good)
     config.key_file.chmod(0o644)
-    assert "chmod 600" in str(doctor._key(config))
+    assert doctor._key(config).do == f"chmod 600 {config.key_file}"
+    config.key_file.unlink()
+    assert "registration" in doctor._key(config).do
+
+
+async def test_with_a_bad_key_file_the_hub_is_not_tried(config: AgentConfig) -> None:
+    config.key_file.chmod(0o644)
+    hub = {finding.check: finding async for finding in doctor.examine(config, canary=False)}["hub"]
+    assert (hub.verdict, hub.found) == (Verdict.SKIPPED, "not tried: the key file is bad")
+
+
+@pytest.mark.parametrize("arrived", [Verdict.OK, Verdict.WARNING])
+async def test_where_the_canary_arrived_the_hub_was_reached(
+    config: AgentConfig, monkeypatch: pytest.MonkeyPatch, arrived: Verdict
+) -> None:
+    async def canary(*_: object) -> Finding:
+        return Finding("canary", arrived, "it went")
+
+    page = b'{"missing": [], "uplink": {"connected": false, "trouble": "not connected yet"}}'
+    monkeypatch.setattr(doctor, "find", lambda _: Running(7, "127.0.0.1", 9))
+    monkeypatch.setattr(doctor, "fetch", lambda *_: (200, page))
+    monkeypatch.setattr(doctor, "_canary", canary)
+    *_, hub, last = [finding async for finding in doctor.examine(config, canary=True)]
+    assert (hub.check, hub.verdict) == ("hub", Verdict.OK if arrived is Verdict.OK else Verdict.FAILED)
+    assert last.check == "canary"
 
 
 async def test_what_does_not_answer_fails_with_advice(config: AgentConfig) -> None:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,20 @@ def test_a_failure_says_what_to_do(gateway: Path, capsys: pytest.CaptureFixture[
     assert "AGENT_DATA_DIR" in capsys.readouterr().err
     assert main(["run"]) == 2  # no key file
     assert "key" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("gateway")
+def test_ctrl_c_is_status_130_and_no_trace(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def pressed(*_: object, **__: object) -> AsyncIterator[object]:
+        yield "ok  one finding"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge_agent.doctor.examine", pressed)
+    assert main(["doctor", "--canary"]) == 130
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("ok  one finding\n", "")
 
 
 def test_ledger_and_status_of_a_file_at_rest(gateway: Path, capsys: pytest.CaptureFixture[str]) -> None:
