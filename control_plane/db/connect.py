@@ -35,12 +35,13 @@ _AWAY = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,  # what a rollback raises on a connection that was lost in mid-statement
+)
+_BUSY = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
-    asyncpg.DiskFullError,
-    asyncpg.InternalClientError,  # what a rollback raises on a connection that was lost in mid-statement
 )
 _SET_UP = {
     asyncpg.InvalidAuthorizationSpecificationError: "check user and password in HUB_DATABASE_URL",
@@ -117,13 +118,18 @@ def wrap(error: Exception) -> HubError | None:
     for kind, hint in _SET_UP.items():
         if isinstance(error, kind):
             return Permanent(f"Postgres: {_words(error)}", hint=hint)
+    if isinstance(error, _BUSY):
+        return Transient(f"Postgres was busy ({_words(error)})", hint="try again")
+    if isinstance(error, asyncpg.DiskFullError):  # its words name a file of the server: no caller's business
+        return Transient("Postgres has no disk space left", hint="make room on the disk of its server")
     if isinstance(error, _AWAY) or (isinstance(error, asyncpg.InterfaceError) and "clos" in str(error)):
         return Transient(f"Postgres does not answer ({_words(error)})", hint="is the server of HUB_DATABASE_URL up?")
     return None
 
 
 def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """The first line alone: what follows is the server's DETAIL, with process ids and rows, and goes to clients."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _check(url: str) -> None:

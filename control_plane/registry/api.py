@@ -68,6 +68,8 @@ _PROBLEM_RESPONSE: dict[int | str, dict[str, Any]] = {
     }
 }
 
+_NOT_JSON = Problem(400, "the body is not JSON that can be read", "malformed")
+_ROUTING = {404: "not-found", 405: "method-not-allowed"}
 _UNCHANGED = "nothing was changed, unless the connection broke at the very end; try again"
 """A COMMIT whose answer is lost may have been done: nobody can know."""
 
@@ -236,13 +238,19 @@ def _refusals(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         found = error.errors()
         if any(item["type"] == "json_invalid" for item in found):
-            return _response(Problem(400, "the body is not JSON", "malformed"))
+            return _response(_NOT_JSON)
         errors = [FieldError(_pointer(item["loc"]), item["msg"].removeprefix("Value error, ")) for item in found]
-        return _response(Problem(422, "; ".join(f"{e.pointer}: {e.detail}" for e in errors), "invalid", errors))
+        return _response(
+            Problem(422, "; ".join(f"{e.pointer or 'the body'}: {e.detail}" for e in errors), "invalid", errors)
+        )
 
     @app.exception_handler(HTTPException)
     async def routing(_: Request, error: HTTPException) -> Response:
-        response = _response(Problem(error.status_code, str(error.detail)))
+        # The framework's only 400: a body that breaks its parser otherwise than by its grammar, such as by bytes that
+        # are no UTF-8, brackets without end or an integer of thousands of digits.
+        kind = _ROUTING.get(error.status_code, "")
+        problem = _NOT_JSON if error.status_code == 400 else Problem(error.status_code, str(error.detail), kind)
+        response = _response(problem)
         response.headers.update(error.headers or {})
         return response
 
@@ -299,7 +307,7 @@ def _no_device() -> ProblemRaised:
 def _pointer(location: tuple[int | str, ...]) -> str:
     where, *rest = location
     if where == "body":
-        return "/" + "/".join(str(part) for part in rest)
+        return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in rest)  # RFC 6901
     return ("?" if where == "query" else f"{where}: ") + "/".join(str(part) for part in rest)
 
 

@@ -3,6 +3,26 @@
 -- name: token
 SELECT role, token_hash FROM api_tokens WHERE id = $1 AND revoked_at IS NULL
 
+-- name: take_turn
+-- Held to the transaction's end. In one order for all, whatever the names are, so that two never wait for each other.
+SELECT pg_advisory_xact_lock(t.number)
+FROM (SELECT DISTINCT hashtextextended(u.name, 0) AS number FROM unnest($1::text[]) AS u (name) ORDER BY 1) AS t
+
+-- name: lock_devices
+-- All that a registration may replace, in order of id: one wants dev-1 with the serial of dev-2, another the reverse.
+SELECT id FROM devices
+WHERE id = $1::text
+    OR (type = $2 AND serial = $3 AND status <> 'retired')
+    OR id = (SELECT device_id FROM idempotency_keys WHERE actor = $4 AND key = $5::text)
+ORDER BY id
+FOR UPDATE
+
+-- name: lock_device_of_key
+-- The device before its keys, as a registration that takes its place does: the other order is a deadlock.
+SELECT d.id FROM devices AS d
+WHERE d.id = (SELECT c.device_id FROM device_credentials AS c WHERE c.key_id = $1)
+FOR UPDATE
+
 -- name: claim
 SELECT
     i.request_sha256,

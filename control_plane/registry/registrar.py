@@ -5,8 +5,11 @@ before ingest has had its session at the broker, which keeps for it what devices
 lost server at any step leaves nothing that stands in the way of asking again (see `registration`).
 """
 
+import asyncio
+import random
 import secrets as random_bytes
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from control_plane.registry import dynsec, events
@@ -20,6 +23,11 @@ from shared.errors import HubError, Transient
 from shared.ids import DeviceId, KeyId
 from shared.pseudonym import pseudonym
 
+TURN_S = 10.0
+"""The longest wait for registrations of the same device that came before."""
+_TRIES = 3
+_PAUSE_S = 0.2
+"""Before a registration that lost its place to another process asks again: by then that one is done, mostly."""
 NO_AUDIENCE = "ingest has not subscribed at the broker yet, so nobody would hear the device"
 
 
@@ -44,6 +52,7 @@ class Registrar:
         self._pseudonym_key = pseudonym_key
         self._wake_reconciler = wake_reconciler
         self._ingest_seen = False
+        self._turns = _Turns()
 
     async def audience_missing(self) -> str:
         """Why nobody would hear a device, or "". Once somebody listened it is never asked again.
@@ -56,10 +65,24 @@ class Registrar:
     async def register(self, request: Request, actor: str, idempotency_key: str | None) -> Registered | Refused:
         """The device with its key, or why not. Raises Transient if Postgres or the broker is away or ingest was never
         there: nothing is registered then, and the same request may be sent again.
+
+        Registrations of one device wait for each other, or repeats that are sent at once would take each other's
+        place while the broker is told.
         """
         missing = await self.audience_missing()
         if missing:
             raise Transient(missing, hint="is `hub ingest` running? see `hub status`")
+        async with self._turns.turn((request.type, request.serial)):
+            for tried in range(_TRIES):
+                if tried:
+                    await asyncio.sleep(random.uniform(_PAUSE_S / 4, _PAUSE_S))  # noqa: S311 - no secret
+                found = await self._try(request, actor, idempotency_key)
+                if found is not None:
+                    return found
+        raise Transient("another registration of this device took its place", hint="try again")
+
+    async def _try(self, request: Request, actor: str, idempotency_key: str | None) -> Registered | Refused | None:
+        """None: another process took the place while the broker was told."""
         key_id, secret = ids.new_key_id(), ids.new_secret()
         key = NewKey(key_id, dynsec.hash_secret(secret, random_bytes.token_bytes(dynsec.SALT_BYTES)))
         reserved = await self._store.reserve(
@@ -78,7 +101,7 @@ class Registrar:
         ended = await self._store.finish(key_id, actor)
         if ended is None:
             await self._reconcile()
-            raise Transient("another registration of this device took its place", hint="try again")
+            return None
         for old in ended:
             await self._end(old)
         device = await self._device(decision.device_id)
@@ -119,3 +142,34 @@ class Registrar:
 
     def _pseudonym(self, device_id: str) -> str:
         return pseudonym(self._pseudonym_key, device_id)
+
+
+class _Turns:
+    """One at a time for each name, in the order of arrival; a name is forgotten when nobody wants it."""
+
+    def __init__(self) -> None:
+        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def turn(self, name: tuple[str, str]) -> AsyncIterator[None]:
+        """Raises Transient if those before take longer than TURN_S."""
+        lock, wanted = self._locks.get(name, (asyncio.Lock(), 0))
+        self._locks[name] = lock, wanted + 1
+        try:
+            try:
+                async with asyncio.timeout(TURN_S):
+                    await lock.acquire()
+            except TimeoutError:
+                raise Transient(
+                    "earlier registrations of this device are still under way", hint="try again"
+                ) from None
+            try:
+                yield
+            finally:
+                lock.release()
+        finally:
+            wanted = self._locks[name][1] - 1
+            if wanted:
+                self._locks[name] = lock, wanted
+            else:
+                del self._locks[name]

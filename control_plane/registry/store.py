@@ -90,6 +90,7 @@ class Store:
         The keys that ended with it; None if the registration lost its place to a later one.
         """
         async with transaction(self._pool) as db:
+            await db.execute(_SQL["lock_device_of_key"], key_id)
             device_id = await db.fetchval(_SQL["hold_credential"], key_id)
             if device_id is None:
                 return None
@@ -105,6 +106,7 @@ class Store:
     async def abandon(self, key_id: KeyId, device_id: DeviceId | None) -> None:
         """Undo `reserve`: the broker did not take the key. `device_id`: the device that was made with it."""
         async with transaction(self._pool) as db:
+            await db.execute(_SQL["lock_device_of_key"], key_id)
             gone = await db.fetchval(_SQL["drop_credential"] + " RETURNING key_id", key_id)
             if gone is not None and device_id is not None:
                 await db.execute(_SQL["drop_unfinished"], device_id)
@@ -229,6 +231,8 @@ class Store:
 async def _reserve(
     db: Connection, request: Request, key: NewKey, fresh_id: DeviceId, actor: str, idempotency_key: str | None
 ) -> Reserved:
+    await db.execute(_SQL["take_turn"], _contended(request, actor, idempotency_key))
+    await db.execute(_SQL["lock_devices"], request.id, request.type, request.serial, actor, idempotency_key)
     known = await _known(db, request, actor, idempotency_key)
     decision = decide(request, known, fresh_id)
     if isinstance(decision, Refused | Repeat):
@@ -241,6 +245,18 @@ async def _reserve(
         ended += [KeyId(row["key_id"]) for row in await db.fetch(_SQL["drop_unfinished"], device_id)]
     await _insert(db, request, key, decision, actor, idempotency_key)
     return Reserved(decision, tuple(ended))
+
+
+def _contended(request: Request, actor: str, idempotency_key: str | None) -> list[str]:
+    """Names of all that another registration may want too. Only who holds them reads and writes: rows cannot be
+    waited for before they exist.
+    """
+    names = [["serial", request.type, request.serial]]
+    if request.id is not None:
+        names.append(["id", request.id])
+    if idempotency_key is not None:
+        names.append(["key", actor, idempotency_key])
+    return [json.dumps(name) for name in names]
 
 
 async def _known(db: Connection, request: Request, actor: str, idempotency_key: str | None) -> Known:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from control_plane.registry import dynsec, registrar
 from control_plane.registry.registrar import Registered
-from control_plane.registry.registration import Refusal, Refused, Request
+from control_plane.registry.registration import Create, Refusal, Refused, Request
+from control_plane.registry.store import NewKey
 from shared.device import Kind
 from shared.errors import Transient
-from shared.ids import DeviceId
-from tests.stack.registry.conftest import NOT_AUTHORIZED, Parts, connect_code
+from shared.ids import DeviceId, new_key_id
+from tests.stack.registry.conftest import NOT_AUTHORIZED, Parts, connect_code, open_parts
 
 DEV = DeviceId("dev")
 REQUEST = Request("SN", "thermometer", Kind.DEVICE, DEV)
@@ -184,13 +186,57 @@ async def test_many_at_once_for_one_id_end_with_one_device_and_one_key(parts: Pa
 
 async def test_one_idempotency_key_many_times_at_once_is_one_device(parts: Parts) -> None:
     unnamed = Request("SN", "thermometer", Kind.DEVICE)
-    await asyncio.gather(
-        *(parts.registrar.register(unnamed, "actor", "once") for _ in range(6)), return_exceptions=True
-    )
+    await asyncio.gather(*(register(parts, "once", unnamed) for _ in range(20)))
     last = await register(parts, "once", unnamed)
     assert await parts.database.fetchval("SELECT count(*) FROM devices WHERE registered_at IS NOT NULL") == 1
     assert last.api_key is not None
     assert await connect_code(parts.port, last.device.id, last.api_key) == 0
+
+
+async def test_repeats_at_two_processes_at_once_end_with_one_device(
+    environment: dict[str, str], parts: Parts
+) -> None:
+    """Nothing but the database is between the two."""
+    async with open_parts(environment) as other:
+        await asyncio.gather(*(register(one, "once") for one in (parts, other) for _ in range(10)))
+    assert await parts.database.fetchval("SELECT count(*) FROM devices WHERE registered_at IS NOT NULL") == 1
+    await assert_converged(parts)
+
+
+async def test_registrations_that_take_each_others_place_do_not_deadlock(parts: Parts) -> None:
+    """Straight at the store, so that nothing but its locks keeps them apart: ids and serials crosswise, and ends."""
+    requests = [
+        Request(f"SN{serial}", "thermometer", Kind.DEVICE, DeviceId(f"dev{name}"))
+        for serial in range(2)
+        for name in range(2)
+    ]
+
+    digest = dynsec.hash_secret("secret", b"s" * dynsec.SALT_BYTES)
+
+    async def reserve_and_end(number: int) -> None:
+        key = NewKey(new_key_id(), digest)
+        made = await parts.store.reserve(
+            requests[number % 4], key, fresh_id=DEV, actor="actor", idempotency_key=str(number % 4)
+        )
+        if isinstance(made.decision, Create):
+            if number % 3:
+                await parts.store.abandon(key.key_id, made.decision.device_id)
+            elif number > 150:
+                await parts.store.finish(key.key_id, "actor")
+
+    await asyncio.gather(*(reserve_and_end(number) for number in range(200)))
+
+
+async def test_a_turn_that_does_not_come_is_transient_and_forgotten(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registrar, "TURN_S", 0.1)
+    async with parts.registrar._turns.turn((REQUEST.type, REQUEST.serial)):
+        with pytest.raises(Transient, match="still under way"):
+            await register(parts)
+        await register(parts, None, Request("other", "thermometer", Kind.DEVICE))
+    await register(parts)
+    assert not parts.registrar._turns._locks
 
 
 async def test_what_is_told_carries_versions_in_order(parts: Parts) -> None:

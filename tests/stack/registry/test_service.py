@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,13 @@ async def test_a_use_is_noted_and_from_then_on_the_secret_is_shown_no_more(api: 
     assert (again.status_code, again.json()["api_key"]) == (200, None)
     changed = api.add("dev", key="once", type="other")
     assert (changed.status_code, changed.json()["type"]) == (422, "/problems/idempotency-key-reused")
+
+
+def test_twenty_repeats_at_once_are_all_answered(api: Api) -> None:
+    with ThreadPoolExecutor(20) as clients:
+        answers = list(clients.map(lambda _: api.add("dev", key="once"), range(20)))
+    assert {answer.status_code for answer in answers} == {201}, [answer.text for answer in answers]
+    assert len(api.rest.get("/v1/devices").json()["devices"]) == 1
 
 
 def test_conflicts_and_gateways(api: Api) -> None:

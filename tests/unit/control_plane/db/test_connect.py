@@ -15,13 +15,31 @@ from shared.errors import Permanent, Transient
         asyncpg.CannotConnectNowError("starting up"),
         asyncpg.AdminShutdownError("terminating"),
         asyncpg.ConnectionDoesNotExistError("gone"),
-        asyncpg.DeadlockDetectedError("deadlock"),
         asyncpg.InterfaceError("connection is closed"),
         asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"),
     ],
 )
 def test_away_is_transient(error: Exception) -> None:
     assert isinstance(wrap(error), Transient)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (asyncpg.DeadlockDetectedError, "Postgres was busy (what happened)"),
+        (asyncpg.SerializationError, "Postgres was busy (what happened)"),
+        (asyncpg.LockNotAvailableError, "Postgres was busy (what happened)"),
+        (asyncpg.QueryCanceledError, "Postgres was busy (what happened)"),
+        (asyncpg.DiskFullError, "Postgres has no disk space left"),
+        (asyncpg.CannotConnectNowError, "Postgres does not answer (what happened)"),
+    ],
+)
+def test_a_server_that_answers_is_not_called_away_and_its_details_are_not_shown(
+    kind: type[Exception], words: str
+) -> None:
+    found = wrap(kind("what happened\nDETAIL:  Process 4711 waits for ShareLock"))
+    assert isinstance(found, Transient)
+    assert found.args[0] == words
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,34 @@ async def test_invalid_fields_are_named(hub: StandIn) -> None:
         problem(await rest.get("/v1/devices?gateway_id=%00"), 422)
         problem(await rest.get("/v1/devices?kind=robot"), 422)
         json_type = {"Content-Type": "application/json"}
-        problem(await rest.post("/v1/devices", content=b"{", headers=json_type), 400)
         problem(await rest.post("/v1/devices", content=b"x" * 70_000, headers=json_type), 413)
     assert hub.asked == []
+
+
+async def test_places_of_the_request_are_named_as_documented(hub: StandIn) -> None:
+    async with client(hub) as rest:
+        sent = {"serial": "S", "type": "t"}
+        tries = {
+            "header: idempotency-key": await rest.post(
+                "/v1/devices", json=sent, headers={"Idempotency-Key": "k" * 129}
+            ),
+            "path: name": await rest.get("/v1/types/_"),
+            "/a~1b~0": await rest.post("/v1/devices", json=sent | {"a/b~": 1}),
+            "": await rest.post("/v1/devices"),
+        }
+        for pointer, response in tries.items():
+            assert [error["pointer"] for error in problem(response, 422)["errors"]] == [pointer]
+        assert problem(tries[""], 422)["detail"] == "the body: Field required"
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b'{"serial": "\xff"}', b"[" * 30_000, b'{"serial": ' + b"1" * 5000 + b"}"], ids=range(4)
+)
+async def test_a_body_that_cannot_be_read_is_malformed(hub: StandIn, body: bytes) -> None:
+    """The framework's parser breaks on each in another way; a client sees one."""
+    async with client(hub) as rest:
+        response = await rest.post("/v1/devices", content=body, headers={"Content-Type": "application/json"})
+    assert problem(response, 400)["type"] == "/problems/malformed"
 
 
 @pytest.mark.parametrize("path", ["/v1/devices", "/v1/devices/a", "/v1/devices/unknown"])
@@ -164,10 +189,10 @@ async def test_what_is_not_there(hub: StandIn) -> None:
     async with client(hub) as rest:
         problem(await rest.get("/v1/devices/unknown"), 404)
         problem(await rest.get("/v1/devices/_ingest"), 404)
-        problem(await rest.get("/v1/nothing"), 404)
+        assert problem(await rest.get("/v1/nothing"), 404)["type"] == "/problems/not-found"
         problem(await rest.get("/schemas/nothing.json"), 404)
         response = await rest.delete("/v1/devices/a")
-        problem(response, 405)
+        assert problem(response, 405)["type"] == "/problems/method-not-allowed"
         assert "GET" in response.headers["allow"]
 
 
