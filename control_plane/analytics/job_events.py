@@ -29,6 +29,15 @@ class JobStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JobLost(Event):
+    """A job had no place in its consumer group for so long that it ends itself, to be started again."""
+
+    LEVEL = logging.ERROR
+    job: str
+    lost_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobStopped(Event):
     """The job was asked to stop, committed what it had, and ended."""
 

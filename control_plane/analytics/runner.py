@@ -20,7 +20,7 @@ import msgspec
 from control_plane.analytics import quix_job
 from control_plane.analytics.job import StreamJob
 from control_plane.analytics.job_config import JobConfig
-from control_plane.analytics.job_events import LAG, HealthListening, JobFailed, JobStarted, JobStopped
+from control_plane.analytics.job_events import LAG, HealthListening, JobFailed, JobLost, JobStarted, JobStopped
 from shared.errors import HubError
 from shared.fault import place_of
 from shared.health import Beat, Health
@@ -28,6 +28,10 @@ from shared.health import Beat, Health
 _END_S = 20.0
 """How long closing may take before the process is ended by force (then nothing that was open is committed)."""
 _STATS_FRESH_S = 10.0
+_GIVE_UP_S = 60.0
+"""Without a place in its group for so long a job ends itself: after a crash of Kafka librdkafka may wait for ever,
+and a supervisor restarts what ends. Nothing half done is visible, as after any kill."""
+_LOOK_S = 2.0
 _HUNG_S = 60.0  # statistics come every two seconds, but not while one poll's records are worked off
 
 
@@ -42,6 +46,7 @@ class _Membership:
         self._job = job
         self._source = source
         self._steady_at = 0.0
+        self._begun_at = time.monotonic()
         self.beat = Beat(_HUNG_S, begins_later=True)
         """Of the processing thread, from its first statistics on."""
 
@@ -55,6 +60,14 @@ class _Membership:
                 lag = _lag(values)
                 if partition != "-1" and lag is not None and topic == self._source:
                     LAG.labels(self._job, topic, partition).set(lag)
+
+    def begin(self) -> None:
+        """From here on it should have a place soon."""
+        self._begun_at = time.monotonic()
+
+    def lost_s(self) -> float:
+        """Seconds since it last had its place, or since it began."""
+        return time.monotonic() - max(self._steady_at, self._begun_at)
 
     def missing(self) -> list[str]:
         """Why this process does no work, if so."""
@@ -88,6 +101,7 @@ def run(
     """
     membership = _Membership(name, job.source.value)
     apps: list[Any] = []
+    over = threading.Event()
 
     def unready() -> list[str]:
         lacks = missing() + membership.missing()
@@ -104,6 +118,8 @@ def run(
         quix_job.attach(app, job)
         _spare_the_collector()
         JobStarted(name, config.instance, job.source.value).emit()
+        membership.begin()
+        threading.Thread(target=_end_if_lost, args=(name, membership, over), daemon=True).start()
         app.run()
     except StopRequested:
         return 0
@@ -112,9 +128,18 @@ def run(
         JobFailed(name, _told(error)).emit()
         return 1
     finally:
+        over.set()
         health.close()
     JobStopped(name).emit()
     return 0
+
+
+def _end_if_lost(name: str, membership: _Membership, over: threading.Event) -> None:
+    while not over.wait(_LOOK_S):
+        lost_s = membership.lost_s()
+        if lost_s > _GIVE_UP_S:
+            JobLost(name, round(lost_s)).emit()
+            os._exit(1)  # the thread that works hangs in a library: nothing else reaches it
 
 
 def _told(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import gc
 import json
 import signal
+import threading
 import time
 
 import pytest
@@ -105,3 +106,25 @@ def test_a_place_in_the_group_must_be_steady_and_fresh(monkeypatch):
     later = time.monotonic() + 11
     monkeypatch.setattr(runner.time, "monotonic", lambda: later)
     assert membership.missing()
+
+
+def test_a_job_that_lost_its_place_for_long_ends_itself(monkeypatch):
+    """As after a crash of Kafka in which librdkafka waits for ever: seen once in a hundred kills."""
+    over = threading.Event()
+    ended = []
+
+    def end(status):
+        ended.append(status)
+        over.set()
+
+    monkeypatch.setattr(runner.os, "_exit", end)
+    monkeypatch.setattr(runner, "_LOOK_S", 0.001)
+    membership = runner._Membership("normalizer", "raw")
+    membership.on_stats({"cgrp": {"join_state": "steady"}})
+    assert membership.lost_s() < runner._GIVE_UP_S
+    membership._steady_at -= runner._GIVE_UP_S + 1
+    membership.begin()
+    assert membership.lost_s() < runner._GIVE_UP_S, "it counts from where it began"
+    membership._begun_at -= runner._GIVE_UP_S + 1
+    runner._end_if_lost("normalizer", membership, over)
+    assert ended == [1]
