@@ -1,5 +1,6 @@
 """One trace through the stream jobs, as a collector of OpenTelemetry receives it: OTLP over HTTP, on real servers."""
 
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -24,9 +25,10 @@ from tests.unit.control_plane.analytics.raw_kit import batched, device, direct, 
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
-TRACE, COMMIT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-OTHER_TRACE, PRODUCE = "1bf7651916cd43dd8448eb211c80319c", "c7ad6b7169203331"
-UNSAMPLED = "2cf7651916cd43dd8448eb211c80319c"
+# New ones each time: the topics hold what other tests wrote, traced too.
+TRACE, COMMIT = secrets.token_hex(16), secrets.token_hex(8)
+OTHER_TRACE, PRODUCE = secrets.token_hex(16), secrets.token_hex(8)
+UNSAMPLED = secrets.token_hex(16)
 
 
 class Span(NamedTuple):
