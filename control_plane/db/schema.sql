@@ -1,12 +1,19 @@
 -- The registry: devices, their keys, who owns whom, and what is to be told to Kafka.
 
+CREATE EXTENSION IF NOT EXISTS pg_trgm;
+
 -- Tokens of people and programs; the token itself is `<id>.<secret>`, only the secret's SHA-256 is kept.
 CREATE TABLE api_tokens (
     id text COLLATE "C" PRIMARY KEY,
     name text NOT NULL,
     role text NOT NULL CHECK (role IN ('viewer', 'operator', 'admin')),
     token_hash bytea NOT NULL CHECK (octet_length(token_hash) = 32),
+    -- Families of operations, or operations, to which the token is narrowed; empty: all of its role.
+    scopes text[] NOT NULL DEFAULT '{}',
+    created_by text,
     created_at timestamptz NOT NULL DEFAULT now(),
+    last_used_at timestamptz,
+    expires_at timestamptz,
     revoked_at timestamptz
 );
 
@@ -14,6 +21,8 @@ CREATE TABLE api_tokens (
 CREATE TABLE device_types (
     name text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$'),
     metrics jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(metrics) = 'object'),
+    -- Limits of its devices; a device's own go before them, the policy `limits` stands behind both.
+    limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
     version bigint NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
@@ -33,10 +42,30 @@ CREATE TABLE devices (
     version bigint NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    registered_at timestamptz
+    registered_at timestamptz,
+    -- {"place": "hall 3", "lat": 52.5, "lon": 13.4}, each part optional.
+    location jsonb CHECK (jsonb_typeof(location) = 'object'),
+    -- What a gateway's hardware said of itself when it enrolled (SHA-256, hex): the same enrolled again keeps its id.
+    hardware_id text COLLATE "C",
+    replaced_by text COLLATE "C" REFERENCES devices (id),
+    -- A replaced gateway may send its own batches, nothing else, until then.
+    drains_until timestamptz,
+    retired_at timestamptz,
+    -- Cut off for good (stolen).
+    revoked_at timestamptz,
+    -- Its personal data was erased.
+    forgotten_at timestamptz,
+    -- Speaks by client certificate, has no key.
+    certificate_only boolean NOT NULL DEFAULT false
 );
 CREATE UNIQUE INDEX devices_type_serial ON devices (type, serial) WHERE status <> 'retired';
 CREATE INDEX devices_unfinished ON devices (created_at) WHERE registered_at IS NULL;
+CREATE UNIQUE INDEX devices_hardware ON devices (hardware_id) WHERE hardware_id IS NOT NULL AND status <> 'retired';
+CREATE INDEX devices_serial_text ON devices USING gin (serial gin_trgm_ops);
+CREATE INDEX devices_labels ON devices USING gin (labels jsonb_path_ops);
+CREATE INDEX devices_status ON devices (status, id) WHERE registered_at IS NOT NULL;
+CREATE INDEX devices_type ON devices (type, id) WHERE registered_at IS NOT NULL;
+CREATE INDEX devices_kind ON devices (kind, id) WHERE registered_at IS NOT NULL;
 
 -- api_key_hash is in the broker's own format, so that an empty broker can be rebuilt from here.
 -- held_at: the broker confirmed the key. rotated_at: when this key took another's place. ended_at: it is no longer valid.
@@ -48,9 +77,21 @@ CREATE TABLE device_credentials (
     held_at timestamptz,
     rotated_at timestamptz,
     last_used_at timestamptz,
-    ended_at timestamptz
+    ended_at timestamptz,
+    -- Valid from not_before until not_after (NULL: no end); a rotation gives the old key an end, so both are valid for
+    -- the overlap.
+    not_before timestamptz,
+    not_after timestamptz,
+    -- registration, reissue, rotation, schedule, self, enrolment, import
+    why text NOT NULL DEFAULT 'registration',
+    -- The key whose end this one's first use brings about (agent-driven rotation, confirmed by use).
+    replaces text COLLATE "C",
+    ended_why text
 );
 CREATE INDEX device_credentials_device ON device_credentials (device_id);
+CREATE INDEX device_credentials_ending ON device_credentials (not_after)
+    WHERE ended_at IS NULL AND not_after IS NOT NULL;
+CREATE INDEX device_credentials_age ON device_credentials (created_at) WHERE ended_at IS NULL AND held_at IS NOT NULL;
 
 -- Which gateway speaks, or spoke, for a device.
 CREATE TABLE gateway_ownership (
@@ -64,6 +105,89 @@ CREATE TABLE gateway_ownership (
 );
 CREATE UNIQUE INDEX gateway_ownership_now ON gateway_ownership (device_id) WHERE until_at IS NULL;
 CREATE INDEX gateway_ownership_gateway ON gateway_ownership (gateway_id) WHERE until_at IS NULL;
+CREATE INDEX gateway_ownership_page ON gateway_ownership (gateway_id, device_id) WHERE until_at IS NULL;
+
+-- What is decided for all: credentials, limits, quarantine, enrolment, broker. A missing row is the default in code.
+CREATE TABLE policies (
+    name text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[a-z]{1,32}$'),
+    value jsonb NOT NULL CHECK (jsonb_typeof(value) = 'object'),
+    version bigint NOT NULL DEFAULT 1,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- A group is a list of members, or a query over labels, type and kind; never both.
+CREATE TABLE device_groups (
+    name text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$'),
+    description text NOT NULL DEFAULT '' CHECK (length(description) <= 256),
+    query jsonb CHECK (jsonb_typeof(query) = 'object'),
+    version bigint NOT NULL DEFAULT 1,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE device_group_members (
+    group_name text COLLATE "C" NOT NULL REFERENCES device_groups (name) ON DELETE CASCADE,
+    device_id text COLLATE "C" NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
+    added_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (group_name, device_id)
+);
+CREATE INDEX device_group_members_device ON device_group_members (device_id);
+
+-- Enrolment tokens: `<id>.<secret>.<SHA-256 of the hub's CA>`; of the secret only the SHA-256 is kept.
+-- labels are given to each gateway that enrols with it.
+CREATE TABLE enrolment_tokens (
+    id text COLLATE "C" PRIMARY KEY,
+    token_hash bytea NOT NULL CHECK (octet_length(token_hash) = 32),
+    type text COLLATE "C" NOT NULL,
+    labels jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(labels) = 'object'),
+    uses integer NOT NULL CHECK (uses >= 1),
+    used integer NOT NULL DEFAULT 0 CHECK (used BETWEEN 0 AND uses),
+    replaces text COLLATE "C" REFERENCES devices (id),
+    created_by text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL,
+    revoked_at timestamptz
+);
+
+-- One enrolment that was answered or is under way: the same hardware asking again with the same key pair is the same
+-- enrolment, so a lost answer costs no use of the token. public_key: the gateway's, SHA-256 of its DER form.
+CREATE TABLE enrolments (
+    token_id text COLLATE "C" NOT NULL REFERENCES enrolment_tokens (id),
+    hardware_id text COLLATE "C" NOT NULL,
+    public_key bytea NOT NULL CHECK (octet_length(public_key) = 32),
+    gateway_id text COLLATE "C" NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (token_id, hardware_id)
+);
+
+-- Client certificates of gateways. serial: hex, as the CRL lists it.
+CREATE TABLE gateway_certificates (
+    serial text COLLATE "C" PRIMARY KEY,
+    gateway_id text COLLATE "C" NOT NULL REFERENCES devices (id),
+    public_key bytea NOT NULL CHECK (octet_length(public_key) = 32),
+    not_before timestamptz NOT NULL,
+    not_after timestamptz NOT NULL,
+    issued_at timestamptz NOT NULL DEFAULT now(),
+    revoked_at timestamptz,
+    revoked_why text
+);
+CREATE INDEX gateway_certificates_gateway ON gateway_certificates (gateway_id, not_after);
+CREATE INDEX gateway_certificates_revoked ON gateway_certificates (not_after) WHERE revoked_at IS NOT NULL;
+
+-- One quarantine of a device: by whom (a token's id or `policy:<rule>`), why, on what evidence, until when.
+CREATE TABLE quarantines (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    device_id text COLLATE "C" NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
+    at timestamptz NOT NULL DEFAULT now(),
+    by text NOT NULL,
+    reason text NOT NULL,
+    evidence jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(evidence) = 'object'),
+    status_before text NOT NULL,
+    until timestamptz,
+    released_at timestamptz,
+    released_by text
+);
+CREATE UNIQUE INDEX quarantines_now ON quarantines (device_id) WHERE released_at IS NULL;
+CREATE INDEX quarantines_ending ON quarantines (until) WHERE released_at IS NULL AND until IS NOT NULL;
 
 -- Idempotency-Key of a creation: the same request again is the same device.
 CREATE TABLE idempotency_keys (
@@ -97,15 +221,36 @@ $$;
 CREATE TRIGGER registry_outbox_wake AFTER INSERT ON registry_outbox
     FOR EACH STATEMENT EXECUTE FUNCTION registry_outbox_wake();
 
+-- The audit log only grows: who (a token's id, or `policy:<rule>`) did what to whom, from which address. Personal
+-- values (before, after) stand apart, so that forgetting a device can erase them; detail_sha256 still proves them.
 CREATE TABLE audit_log (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT now(),
     actor text NOT NULL,
+    source text,
     action text NOT NULL,
     target text NOT NULL,
-    detail jsonb NOT NULL DEFAULT '{}'
+    detail jsonb NOT NULL DEFAULT '{}',
+    detail_sha256 bytea CHECK (octet_length(detail_sha256) = 32)
 );
 CREATE INDEX audit_log_target ON audit_log (target, at);
+CREATE INDEX audit_log_actor ON audit_log (actor, id);
+CREATE INDEX audit_log_at ON audit_log (at);
+CREATE TABLE audit_details (
+    audit_id bigint PRIMARY KEY REFERENCES audit_log (id),
+    before jsonb,
+    after jsonb
+);
+
+CREATE FUNCTION audit_only_grows() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the audit log only grows' USING ERRCODE = 'restrict_violation';
+END
+$$;
+CREATE TRIGGER audit_log_only_grows BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows();
+CREATE TRIGGER audit_details_only_grow BEFORE UPDATE OR TRUNCATE ON audit_details
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_only_grows();
 
 -- What every service needs to know of a device, as JSON: the registry topic's value, and what the normaliser asks for
 -- an id that it does not know yet. At most the newest 32 ownerships.

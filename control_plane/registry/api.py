@@ -3,32 +3,31 @@
 Leaves what a registration means to `registrar`, the documents' form to `resources`, sizes and times to `doors`.
 """
 
-import base64
-import binascii
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Annotated, Any
 
 import prometheus_client
-from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from control_plane.registry import events, resources, tokens
+from control_plane.registry import events, resources
 from control_plane.registry.doors import App, Doors
-from control_plane.registry.problem import MEDIA_TYPE, FieldError, Problem
+from control_plane.registry.guard import Guard
+from control_plane.registry.paging import LONGEST_PAGE, PAGE, after, next_cursor
+from control_plane.registry.problem import MEDIA_TYPE, FieldError, Problem, ProblemRaised
 from control_plane.registry.registrar import Registrar
 from control_plane.registry.registration import Refusal, Refused
+from control_plane.registry.rooms import Rooms
 from control_plane.registry.store import Store
-from control_plane.registry.tokens import Actor, Role
+from shared.authority import Actor, Operation
 from shared.device import Kind
 from shared.errors import HubError, Transient
 from shared.fault import place_of
 from shared.ids import ID_PATTERN, DeviceId, is_device_id
 
-PAGE = 100
-LONGEST_PAGE = 500
 _STATUS = {
     Refusal.ID_TAKEN: 409,
     Refusal.SERIAL_TAKEN: 409,
@@ -75,16 +74,11 @@ _UNCHANGED = "nothing was changed, unless the connection broke at the very end; 
 
 Readiness = Callable[[], list[str]]
 
-
-class ProblemRaised(Exception):  # noqa: N818 - it carries the answer, it is not an error of ours
-    """Leaves a route with a refusal."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.detail)
-        self.problem = problem
+ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = ()
+"""The sub-rooms' routes."""
 
 
-def build(store: Store, registrar: Registrar, readiness: Readiness) -> App:
+def build(rooms: Rooms, readiness: Readiness) -> App:
     """The whole API as one ASGI application."""
     app = FastAPI(
         title="IoT control hub",
@@ -95,29 +89,19 @@ def build(store: Store, registrar: Registrar, readiness: Readiness) -> App:
         responses=_PROBLEM_RESPONSE,
     )
     _windows(app, readiness)
-    _devices(app, store, registrar)
-    _types(app, store)
+    guard = Guard(rooms.store)
+    _devices(app, rooms.store, rooms.registrar, guard)
+    _types(app, rooms.store, guard)
+    for router in ROUTERS:
+        app.include_router(router(rooms, guard))
     _refusals(app)
     _describe(app)
     return Doors(app)
 
 
-def _require(store: Store, role: Role) -> Callable[..., Awaitable[Actor]]:
-    async def actor(authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> Actor:
-        presented = tokens.read_header(authorization)
-        found = tokens.check(presented, await store.token(presented.id)) if presented else None
-        if found is None:
-            raise ProblemRaised(Problem(401, "send a valid token: Authorization: Bearer TOKEN", "unauthenticated"))
-        if found.role < role:
-            raise ProblemRaised(Problem(403, f"this needs the role {role.name.lower()}", "forbidden"))
-        return found
-
-    return actor
-
-
-def _devices(app: FastAPI, store: Store, registrar: Registrar) -> None:
-    viewer = Depends(_require(store, Role.VIEWER))
-    operator = Depends(_require(store, Role.OPERATOR))
+def _devices(app: FastAPI, store: Store, registrar: Registrar, guard: Guard) -> None:
+    viewer = guard.needs(Operation.DEVICES_READ)
+    operator = guard.needs(Operation.DEVICES_WRITE)
 
     @app.post("/v1/devices", status_code=201, tags=["devices"], summary="Register a device or gateway")
     async def register(
@@ -129,7 +113,7 @@ def _devices(app: FastAPI, store: Store, registrar: Registrar) -> None:
         """Answers when the broker holds the key. With an Idempotency-Key the same request may be sent again: until
         the key was used it gets a new secret, which ends the unseen one; afterwards the device without a secret.
         """
-        outcome = await registrar.register(body.request(), actor.id, idempotency_key)
+        outcome = await registrar.register(body.request(), actor, idempotency_key)
         if isinstance(outcome, Refused):
             raise _refused(outcome)
         response.headers["Location"] = f"/v1/devices/{outcome.device.id}"
@@ -147,10 +131,10 @@ def _devices(app: FastAPI, store: Store, registrar: Registrar) -> None:
         gateway_id: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
     ) -> resources.DeviceList:
         """In order of id. `gateway_id`: those that are behind that gateway now."""
-        found = await store.devices(after=_after(cursor), limit=limit + 1, kind=kind, gateway_id=gateway_id)
+        found = await store.devices(after=after(cursor), limit=limit + 1, kind=kind, gateway_id=gateway_id)
         page = [resources.view(device) for device in found[:limit]]
         more = len(found) > limit
-        return resources.DeviceList(devices=page, next_cursor=_cursor(found[limit - 1].id if more else "", more))
+        return resources.DeviceList(devices=page, next_cursor=next_cursor(found[limit - 1].id if more else "", more))
 
     @app.get("/v1/devices/{device_id}", tags=["devices"], summary="Show a device", dependencies=[viewer])
     async def show_device(device_id: str, response: Response) -> resources.DeviceDetail:
@@ -166,7 +150,7 @@ def _devices(app: FastAPI, store: Store, registrar: Registrar) -> None:
     ) -> resources.DeviceDetail:
         """From now on that gateway speaks for the device. Readings accepted before keep their earlier gateway."""
         gateway_id = DeviceId(body.gateway_id) if body.gateway_id else None
-        done = await store.assign(DeviceId(device_id), gateway_id, actor.id) if is_device_id(device_id) else False
+        done = await store.assign(DeviceId(device_id), gateway_id, actor) if is_device_id(device_id) else False
         if isinstance(done, Refused):
             raise _refused(done)
         device = await store.device(DeviceId(device_id)) if done else None
@@ -175,9 +159,9 @@ def _devices(app: FastAPI, store: Store, registrar: Registrar) -> None:
         return resources.detail(device)
 
 
-def _types(app: FastAPI, store: Store) -> None:
-    viewer = Depends(_require(store, Role.VIEWER))
-    operator = Depends(_require(store, Role.OPERATOR))
+def _types(app: FastAPI, store: Store, guard: Guard) -> None:
+    viewer = guard.needs(Operation.TYPES_READ)
+    operator = guard.needs(Operation.TYPES_WRITE)
     name_of = Path(pattern=resources.TYPE_PATTERN)
 
     @app.get("/v1/types", tags=["types"], summary="List device types", dependencies=[viewer])
@@ -186,10 +170,10 @@ def _types(app: FastAPI, store: Store) -> None:
         limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = PAGE,
     ) -> resources.TypeList:
         """In order of name."""
-        found = await store.types(after=_after(cursor), limit=limit + 1)
+        found = await store.types(after=after(cursor), limit=limit + 1)
         page = [resources.type_view(item) for item in found[:limit]]
         more = len(found) > limit
-        return resources.TypeList(types=page, next_cursor=_cursor(found[limit - 1].name if more else "", more))
+        return resources.TypeList(types=page, next_cursor=next_cursor(found[limit - 1].name if more else "", more))
 
     @app.get("/v1/types/{name}", tags=["types"], summary="Show a device type", dependencies=[viewer])
     async def show_type(name: Annotated[str, name_of]) -> resources.TypeView:
@@ -203,7 +187,7 @@ def _types(app: FastAPI, store: Store) -> None:
         name: Annotated[str, name_of], body: resources.TypeExpectation, actor: Annotated[Actor, operator]
     ) -> resources.TypeView:
         """Makes the type, or replaces all that was said of it."""
-        return resources.type_view(await store.put_type(name, body.stored(), actor.id))
+        return resources.type_view(await store.put_type(name, body.stored(), actor))
 
 
 def _windows(app: FastAPI, readiness: Readiness) -> None:
@@ -309,20 +293,3 @@ def _pointer(location: tuple[int | str, ...]) -> str:
     if where == "body":
         return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in rest)  # RFC 6901
     return ("?" if where == "query" else f"{where}: ") + "/".join(str(part) for part in rest)
-
-
-def _cursor(last: str, more: bool) -> str | None:
-    return base64.urlsafe_b64encode(last.encode()).decode().rstrip("=") if more else None
-
-
-def _after(cursor: str | None) -> str:
-    if not cursor:
-        return ""
-    try:
-        last = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        last = ""
-    if not last or not last.isprintable():  # Postgres takes no NUL
-        errors = [FieldError("?cursor", "is not one that a list gave")]
-        raise ProblemRaised(Problem(422, "the cursor is not one that a list gave", "invalid", errors))
-    return last

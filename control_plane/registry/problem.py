@@ -15,9 +15,13 @@ _TITLES = {
     405: "Method not allowed",
     408: "Request took too long",
     409: "Conflict",
+    410: "Gone",
+    412: "Changed in between",
     413: "Request too large",
     415: "Media type not supported",
     422: "Request not valid",
+    428: "Precondition needed",
+    429: "Too many requests",
     500: "Internal error",
     503: "Not available now",
 }
@@ -40,6 +44,7 @@ class Problem:
     detail: str
     kind: str = ""
     errors: Sequence[FieldError] = ()
+    retry_after_s: int | None = None
 
     def body(self) -> bytes:
         """The JSON document."""
@@ -58,6 +63,14 @@ class Problem:
         found = {"Content-Type": MEDIA_TYPE}
         if self.status == 401:
             found["WWW-Authenticate"] = "Bearer"
-        if self.status == 503:
-            found["Retry-After"] = str(RETRY_AFTER_S)
+        if self.retry_after_s is not None or self.status in (429, 503):
+            found["Retry-After"] = str(self.retry_after_s or RETRY_AFTER_S)
         return found
+
+
+class ProblemRaised(Exception):  # noqa: N818 - it carries the answer, it is not an error of ours
+    """Leaves a route with a refusal."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem

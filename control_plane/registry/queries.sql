@@ -1,7 +1,8 @@
 -- The registry's statements, called by name from store.py.
 
 -- name: token
-SELECT role, token_hash FROM api_tokens WHERE id = $1 AND revoked_at IS NULL
+SELECT role, token_hash, scopes FROM api_tokens
+WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 
 -- name: take_turn
 -- Held to the transaction's end. In one order for all, whatever the names are, so that two never wait for each other.
@@ -87,15 +88,6 @@ RETURNING key_id
 -- name: drop_credential
 DELETE FROM device_credentials WHERE key_id = $1 AND held_at IS NULL
 
--- name: view
-SELECT view FROM device_view WHERE id = $1
-
--- name: insert_outbox
-INSERT INTO registry_outbox (topic, key, value, ce_id, ce_type) VALUES ($1, $2, $3, $4, $5)
-
--- name: insert_audit
-INSERT INTO audit_log (actor, action, target, detail) VALUES ($1, $2, $3, $4)
-
 -- name: device
 SELECT d.*, o.gateway_id
 FROM devices AS d
@@ -123,9 +115,6 @@ UPDATE gateway_ownership SET until_at = greatest(now(), from_at) WHERE device_id
 
 -- name: owner
 SELECT gateway_id FROM gateway_ownership WHERE device_id = $1 AND until_at IS NULL
-
--- name: bump
-UPDATE devices SET version = version + 1, updated_at = now() WHERE id = $1 RETURNING version
 
 -- name: types
 SELECT name, metrics, version, updated_at FROM device_types WHERE name > $1 ORDER BY name LIMIT $2

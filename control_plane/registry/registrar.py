@@ -18,6 +18,7 @@ from control_plane.registry.device import Device
 from control_plane.registry.registration import Create, Refused, Repeat, Request
 from control_plane.registry.store import NewKey, Store
 from shared import ids
+from shared.authority import Actor
 from shared.config import Secret
 from shared.errors import HubError, Transient
 from shared.ids import DeviceId, KeyId
@@ -62,7 +63,7 @@ class Registrar:
         self._ingest_seen = self._ingest_seen or await self._store.ingest_subscribed()
         return "" if self._ingest_seen else NO_AUDIENCE
 
-    async def register(self, request: Request, actor: str, idempotency_key: str | None) -> Registered | Refused:
+    async def register(self, request: Request, actor: Actor, idempotency_key: str | None) -> Registered | Refused:
         """The device with its key, or why not. Raises Transient if Postgres or the broker is away or ingest was never
         there: nothing is registered then, and the same request may be sent again.
 
@@ -81,12 +82,12 @@ class Registrar:
                     return found
         raise Transient("another registration of this device took its place", hint="try again")
 
-    async def _try(self, request: Request, actor: str, idempotency_key: str | None) -> Registered | Refused | None:
+    async def _try(self, request: Request, actor: Actor, idempotency_key: str | None) -> Registered | Refused | None:
         """None: another process took the place while the broker was told."""
         key_id, secret = ids.new_key_id(), ids.new_secret()
         key = NewKey(key_id, dynsec.hash_secret(secret, random_bytes.token_bytes(dynsec.SALT_BYTES)))
         reserved = await self._store.reserve(
-            request, key, fresh_id=ids.new_device_id(), actor=actor, idempotency_key=idempotency_key
+            request, key, fresh_id=ids.new_device_id(), actor=actor.id, idempotency_key=idempotency_key
         )
         decision = reserved.decision
         if isinstance(decision, Refused):

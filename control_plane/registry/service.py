@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,12 +23,14 @@ from control_plane.registry.leader import lead
 from control_plane.registry.reconciler import Reconciler
 from control_plane.registry.registrar import Registrar
 from control_plane.registry.relay import Relay
+from control_plane.registry.rooms import Rooms
 from control_plane.registry.store import Store
 from shared.config import ConfigError, Secret, load, read_secret, setting
 from shared.errors import HubError
 from shared.events import configure_logging
 from shared.health import Beat, Health
 from shared.lifecycle import run
+from shared.pseudonym import pseudonym
 
 NAME = "api"
 _CHECK_S = 1.0
@@ -136,7 +139,10 @@ class Api:
             relay = Relay(store, config.database_url, config.kafka_bootstrap)
             watch = KeyWatch(store, config.mqtt_url, secrets.monitor)
             registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)
-            app = api.build(store, registrar, self.readiness)
+            rooms = Rooms(
+                database, store, broker, registrar, partial(pseudonym, secrets.pseudonym_key), reconciler.wake
+            )
+            app = api.build(rooms, self.readiness)
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(lead(config.database_url, [relay.serve, reconciler.serve, watch.serve])),

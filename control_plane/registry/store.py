@@ -15,7 +15,7 @@ import asyncpg
 
 from control_plane.db import queries
 from control_plane.db.connect import Connection, Pool, acquire, transaction
-from control_plane.registry import lifecycle_event, projection, tokens
+from control_plane.registry import journal, projection, tokens
 from control_plane.registry.device import Device, DeviceType, KeyUse
 from control_plane.registry.lifecycle_event import Change
 from control_plane.registry.projection import KeyState
@@ -32,10 +32,10 @@ from control_plane.registry.registration import (
     decide,
     gateway_refusal,
 )
-from shared.device import Kind, Status, decode_view, encode_view
+from shared.authority import Actor, Role
+from shared.device import Kind, Status
 from shared.errors import Transient
 from shared.ids import DeviceId, KeyId
-from shared.topics import Kafka
 
 _SQL = queries.parse((files(__package__) / "queries.sql").read_text(encoding="utf-8"))
 _TRIES = 3
@@ -65,10 +65,12 @@ class Store:
         self._pool = pool
 
     async def token(self, token_id: str) -> tokens.Stored | None:
-        """The token's record if it is not revoked."""
+        """The token's record if it is neither revoked nor expired."""
         async with acquire(self._pool) as db:
             row = await db.fetchrow(_SQL["token"], token_id)
-        return tokens.Stored(token_id, tokens.Role[row["role"].upper()], row["token_hash"]) if row else None
+        if row is None:
+            return None
+        return tokens.Stored(token_id, Role[row["role"].upper()], row["token_hash"], frozenset(row["scopes"]))
 
     async def reserve(
         self, request: Request, key: NewKey, *, fresh_id: DeviceId, actor: str, idempotency_key: str | None
@@ -84,7 +86,7 @@ class Store:
                 continue
         raise Transient("others register the same device at this moment", hint="try again")
 
-    async def finish(self, key_id: KeyId, actor: str) -> tuple[KeyId, ...] | None:
+    async def finish(self, key_id: KeyId, actor: Actor) -> tuple[KeyId, ...] | None:
         """The broker holds the key: make it valid, make its device visible, and tell Kafka of it.
 
         The keys that ended with it; None if the registration lost its place to a later one.
@@ -96,11 +98,11 @@ class Store:
                 return None
             version = await db.fetchval(_SQL["finish_device"], device_id)
             if version is not None:
-                await _tell(db, device_id, version, Change.REGISTERED)
-                await _audit(db, actor, "device.register", device_id)
+                await journal.tell(db, device_id, version, Change.REGISTERED)
+                await journal.audit(db, actor, "device.register", device_id)
                 return ()
             rows = await db.fetch(_SQL["end_unseen"], device_id, key_id)
-            await _audit(db, actor, "device.key.reissue", device_id)
+            await journal.audit(db, actor, "device.key.reissue", device_id)
             return tuple(KeyId(row["key_id"]) for row in rows)
 
     async def abandon(self, key_id: KeyId, device_id: DeviceId | None) -> None:
@@ -125,7 +127,7 @@ class Store:
             rows = await db.fetch(_SQL["devices"], after, kind.value if kind else None, gateway_id, limit)
         return [_device(row) for row in rows]
 
-    async def assign(self, device_id: DeviceId, gateway_id: DeviceId | None, actor: str) -> Refused | bool:
+    async def assign(self, device_id: DeviceId, gateway_id: DeviceId | None, actor: Actor) -> Refused | bool:
         """Put the device behind `gateway_id` from now on (None: directly attached); False if there is no such device.
 
         Doing it again changes nothing.
@@ -143,9 +145,8 @@ class Store:
             await db.execute(_SQL["end_ownership"], device_id)
             if gateway_id is not None:
                 await db.execute(_SQL["insert_ownership"], device_id, gateway_id)
-            version = await db.fetchval(_SQL["bump"], device_id)
-            await _tell(db, device_id, version, Change.ASSIGNED)
-            await _audit(db, actor, "device.assign", device_id, {"gateway_id": gateway_id})
+            await journal.changed(db, device_id, Change.ASSIGNED)
+            await journal.audit(db, actor, "device.assign", device_id, {"gateway_id": gateway_id})
             return True
 
     async def type(self, name: str) -> DeviceType | None:
@@ -159,11 +160,11 @@ class Store:
         async with acquire(self._pool) as db:
             return [_type(row) for row in await db.fetch(_SQL["types"], after, limit)]
 
-    async def put_type(self, name: str, metrics: Mapping[str, Any], actor: str) -> DeviceType:
+    async def put_type(self, name: str, metrics: Mapping[str, Any], actor: Actor) -> DeviceType:
         """Make the type, or replace what is expected of its metrics."""
         async with transaction(self._pool) as db:
             row = await db.fetchrow(_SQL["put_type"], name, json.dumps(metrics))
-            await _audit(db, actor, "type.put", name)
+            await journal.audit(db, actor, "type.put", name)
         assert row is not None
         return _type(row)
 
@@ -287,37 +288,6 @@ async def _insert(
 async def _registered_kind(db: Connection, device_id: DeviceId | None) -> Kind | None:
     kind = await db.fetchval(_SQL["registered_kind"], device_id) if device_id else None
     return Kind(kind) if kind else None
-
-
-async def _tell(db: Connection, device_id: str, version: int, change: Change) -> None:
-    """Into the outbox: the device's whole view for the compacted topic, and what happened for the lifecycle topic.
-
-    The caller holds the device's row, so one device's records are numbered in the order of their versions.
-    """
-    view = decode_view((await db.fetchval(_SQL["view"], device_id)).encode())
-    registry_id = f"{device_id}:{version}"
-    await db.execute(
-        _SQL["insert_outbox"],
-        Kafka.REGISTRY.value,
-        device_id,
-        encode_view(view),
-        registry_id,
-        lifecycle_event.VIEW_TYPE,
-    )
-    await db.execute(
-        _SQL["insert_outbox"],
-        Kafka.LIFECYCLE.value,
-        device_id,
-        lifecycle_event.encode(view, change),
-        f"{registry_id}:{change}",
-        lifecycle_event.TYPE,
-    )
-
-
-async def _audit(
-    db: Connection, actor: str, action: str, target: str, detail: Mapping[str, object] | None = None
-) -> None:
-    await db.execute(_SQL["insert_audit"], actor, action, target, json.dumps(dict(detail or {})))
 
 
 def _holder(row: asyncpg.Record | None) -> Holder | None:

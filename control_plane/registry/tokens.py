@@ -1,4 +1,4 @@
-"""Who asks: API tokens and their roles. PURE.
+"""Who asks: API tokens. What they may: `shared.authority`. PURE.
 
 A token is `<id>.<secret>`; the database has the SHA-256 of the secret. Comparison takes the same time wherever the
 first difference lies, and an unknown id is compared too.
@@ -6,25 +6,9 @@ first difference lies, and an unknown id is compared too.
 
 import hmac
 from dataclasses import dataclass
-from enum import IntEnum
 
 from control_plane.db.api_token import split_token, token_hash
-
-
-class Role(IntEnum):
-    """Each may do what the ones below it may."""
-
-    VIEWER = 1
-    OPERATOR = 2
-    ADMIN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Somebody whose token was good. `id` is the token's public half."""
-
-    id: str
-    role: Role
+from shared.authority import Actor, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +21,12 @@ class Presented:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A token as the database has it, not revoked."""
+    """A token as the database has it, neither revoked nor expired."""
 
     id: str
     role: Role
     hash: bytes
+    scopes: frozenset[str] = frozenset()
 
 
 _NOBODY = b"\0" * 32
@@ -56,8 +41,8 @@ def read_header(header: str | None) -> Presented | None:
     return Presented(split[0], token_hash(split[1]))
 
 
-def check(presented: Presented, stored: Stored | None) -> Actor | None:
-    """Who that is, or None."""
+def check(presented: Presented, stored: Stored | None, source: str | None = None) -> Actor | None:
+    """Who that is, asking from the address `source`, or None."""
     if not hmac.compare_digest(presented.hash, stored.hash if stored else _NOBODY) or stored is None:
         return None
-    return Actor(stored.id, stored.role)
+    return Actor(stored.id, stored.role, stored.scopes, source)

@@ -45,10 +45,10 @@ def imported(package: str) -> list[ModuleType]:
 
 def _hub(modules: list[ModuleType]) -> dict[str, Any]:
     from control_plane import __main__ as hub  # noqa: PLC0415 - each survey imports its own package only
-    from control_plane.registry import api, problem  # noqa: PLC0415
+    from control_plane.registry import api, problem, rooms  # noqa: PLC0415
 
-    parts = [cast("Any", None)] * len(signature(api.build).parameters)  # described, never asked
-    found, plain, documents = doors.routes(cast("Any", api.build(*parts))._app)
+    parts = [cast("Any", None)] * len(signature(rooms.Rooms).parameters)  # described, never asked
+    found, plain, documents = doors.routes(cast("Any", api.build(rooms.Rooms(*parts), list))._app)
     return {
         "commands": tuple(doors.commands(hub.parser())),
         "exit_statuses": (("hub", doors.exit_statuses(hub.__doc__)),),

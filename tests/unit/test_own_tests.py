@@ -12,6 +12,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     # So is the sink.
     "control_plane/analytics/sink_job.py": "tests/stack/test_sink.py",
     # Values without behaviour: seen through what shows them.
+    "control_plane/registry/rooms.py": "tests/stack/registry/test_service.py",
     "control_plane/registry/device.py": "tests/unit/control_plane/registry/test_resources.py",
     # A whole installation: every stack test of the whole path starts it, registers with it and reads by it.
     "deploy/site/hub.py": "tests/stack/test_supervisor.py",
@@ -73,7 +74,9 @@ def _own_tests(source: Path) -> set[Path]:
     room = source.parts[1] if len(source.parts) > 2 else ""
     places = {Path("tests/unit", source.parent)}
     if source.parts[0] != TOOLS:  # its names are those of what it drives: `hub`, `stack`, `agent`
-        places |= {Path("tests", kind, inner) for kind in ("stack", "model", "contracts") for inner in (room, "")}
+        below = source.parts[1:-1]  # a sub-room's shells have a folder of their own, or stand in their room's
+        inner = {Path(*below), Path(room), Path()}
+        places |= {Path("tests", kind, place) for kind in ("stack", "model", "contracts") for place in inner}
     return {place / test for place in places}
 
 

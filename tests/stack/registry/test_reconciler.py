@@ -6,14 +6,17 @@ from control_plane.registry import dynsec, projection
 from control_plane.registry.broker import BrokerRefused
 from control_plane.registry.registrar import Registered
 from control_plane.registry.registration import Request
+from shared.authority import Actor, Role
 from shared.device import Kind
 from shared.ids import DeviceId
 from tests.stack.registry.conftest import NOT_AUTHORIZED, Parts, connect_code
 
+ACTOR = Actor("actor", Role.OPERATOR)
+
 
 async def add(parts: Parts, name: str) -> str:
     """A registered device's key."""
-    found = await parts.registrar.register(Request(f"SN-{name}", "t", Kind.DEVICE, DeviceId(name)), "actor", None)
+    found = await parts.registrar.register(Request(f"SN-{name}", "t", Kind.DEVICE, DeviceId(name)), ACTOR, None)
     assert isinstance(found, Registered)
     assert found.api_key is not None
     return found.api_key

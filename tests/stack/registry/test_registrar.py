@@ -14,10 +14,13 @@ from control_plane.registry import dynsec, registrar
 from control_plane.registry.registrar import Registered
 from control_plane.registry.registration import Create, Refusal, Refused, Request
 from control_plane.registry.store import NewKey
+from shared.authority import Actor, Role
 from shared.device import Kind
 from shared.errors import Transient
 from shared.ids import DeviceId, new_key_id
 from tests.stack.registry.conftest import NOT_AUTHORIZED, Parts, connect_code, open_parts
+
+ACTOR = Actor("actor", Role.OPERATOR)
 
 DEV = DeviceId("dev")
 REQUEST = Request("SN", "thermometer", Kind.DEVICE, DEV)
@@ -45,7 +48,7 @@ def crash_after(target: object, name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def register(parts: Parts, key: str | None = None, request: Request = REQUEST) -> Registered:
-    found = await parts.registrar.register(request, "actor", key)
+    found = await parts.registrar.register(request, ACTOR, key)
     assert isinstance(found, Registered), found
     return found
 
@@ -79,7 +82,7 @@ async def test_after_a_crash_before_the_end_asking_again_registers(
     with monkeypatch.context() as patch:
         CRASHES[where](parts, patch)
         with pytest.raises(Crash):
-            await parts.registrar.register(REQUEST, "actor", key)
+            await parts.registrar.register(REQUEST, ACTOR, key)
     assert await parts.store.device(DEV) is None, "what was never answered is not there"
     assert await parts.store.devices(after="", limit=10, kind=None, gateway_id=None) == []
     again = await register(parts, key)
@@ -95,7 +98,7 @@ async def test_after_a_crash_before_the_answer_the_same_request_gets_a_new_key_a
     with monkeypatch.context() as patch:
         crash_after(parts.store, "finish", patch)
         with pytest.raises(Crash):
-            await parts.registrar.register(REQUEST, "actor", "once")
+            await parts.registrar.register(REQUEST, ACTOR, "once")
     unseen = await parts.broker_names()
     assert len(unseen) == 1
     again = await register(parts, "once")
@@ -113,7 +116,7 @@ async def test_a_crash_while_a_key_is_renewed_leaves_the_first_one_valid(
     with monkeypatch.context() as patch:
         CRASHES[where](parts, patch)
         with pytest.raises(Crash):
-            await parts.registrar.register(REQUEST, "actor", "once")
+            await parts.registrar.register(REQUEST, ACTOR, "once")
     assert first.api_key is not None
     assert await connect_code(parts.port, DEV, first.api_key) == 0
     again = await register(parts, "once")
@@ -138,7 +141,7 @@ async def test_an_abandoned_registration_is_swept_with_its_key(parts: Parts, mon
     with monkeypatch.context() as patch:
         crash_before(parts.store, "finish", patch)
         with pytest.raises(Crash):
-            await parts.registrar.register(REQUEST, "actor", "once")
+            await parts.registrar.register(REQUEST, ACTOR, "once")
     await parts.reconciler.run()
     assert len(await parts.broker_names()) == 1, "it may still be under way"
     await parts.database.execute("UPDATE devices SET created_at = created_at - interval '1 hour'")
@@ -171,7 +174,7 @@ async def test_a_broker_that_does_not_answer_leaves_no_row(parts: Parts, monkeyp
 
 async def test_many_at_once_for_one_id_end_with_one_device_and_one_key(parts: Parts) -> None:
     results = await asyncio.gather(
-        *(parts.registrar.register(REQUEST, "actor", None) for _ in range(8)), return_exceptions=True
+        *(parts.registrar.register(REQUEST, ACTOR, None) for _ in range(8)), return_exceptions=True
     )
     winners = [found for found in results if isinstance(found, Registered)]
     assert len(winners) == 1
@@ -222,7 +225,7 @@ async def test_registrations_that_take_each_others_place_do_not_deadlock(parts: 
             if number % 3:
                 await parts.store.abandon(key.key_id, made.decision.device_id)
             elif number > 150:
-                await parts.store.finish(key.key_id, "actor")
+                await parts.store.finish(key.key_id, ACTOR)
 
     await asyncio.gather(*(reserve_and_end(number) for number in range(200)))
 
@@ -244,7 +247,7 @@ async def test_what_is_told_carries_versions_in_order(parts: Parts) -> None:
     await register(parts, None, gateway)
     await register(parts)
     for owner in (DeviceId("gw"), None, DeviceId("gw"), DeviceId("gw")):
-        assert await parts.store.assign(DEV, owner, "actor") is True
+        assert await parts.store.assign(DEV, owner, ACTOR) is True
     rows = await parts.database.fetch("SELECT ce_id FROM registry_outbox WHERE key = 'dev' ORDER BY seq")
     assert [row["ce_id"] for row in rows] == [
         text
@@ -260,10 +263,10 @@ async def test_what_is_told_carries_versions_in_order(parts: Parts) -> None:
 async def test_assignments_that_make_no_sense(parts: Parts) -> None:
     await register(parts)
     await register(parts, None, Request("GW", "gateway", Kind.GATEWAY, DeviceId("gw")))
-    refused = await parts.store.assign(DEV, DeviceId("nobody"), "actor")
+    refused = await parts.store.assign(DEV, DeviceId("nobody"), ACTOR)
     assert isinstance(refused, Refused)
     assert refused.why is Refusal.GATEWAY_UNKNOWN
-    refused = await parts.store.assign(DeviceId("gw"), DeviceId("gw"), "actor")
+    refused = await parts.store.assign(DeviceId("gw"), DeviceId("gw"), ACTOR)
     assert isinstance(refused, Refused)
     assert refused.why is Refusal.GATEWAY_BEHIND_GATEWAY
-    assert await parts.store.assign(DeviceId("unknown"), None, "actor") is False
+    assert await parts.store.assign(DeviceId("unknown"), None, ACTOR) is False

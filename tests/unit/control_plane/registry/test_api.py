@@ -5,6 +5,7 @@ The store here is a stand-in that answers or fails on request; the real one is n
 
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -17,7 +18,8 @@ from control_plane.registry import api
 from control_plane.registry.device import Device
 from control_plane.registry.registrar import Registered
 from control_plane.registry.registration import Refusal, Refused, Request
-from control_plane.registry.tokens import Role, Stored
+from control_plane.registry.tokens import Stored
+from shared.authority import Actor, Role
 from shared.config import Secret
 from shared.device import Kind, Status
 from shared.errors import Permanent, Transient
@@ -48,8 +50,8 @@ class StandIn:
                 return Stored(name, role, token_hash(secret))
         return None
 
-    async def register(self, request: Request, actor: str, idempotency_key: str | None) -> Registered | Refused:
-        self.asked.append((request, actor, idempotency_key))
+    async def register(self, request: Request, actor: Actor, idempotency_key: str | None) -> Registered | Refused:
+        self.asked.append((request, actor.id, idempotency_key))
         return self.outcome
 
     async def device(self, device_id: str) -> Device | None:
@@ -66,7 +68,8 @@ def hub() -> StandIn:
 
 
 def client(hub: StandIn, role: Role | None = Role.ADMIN, readiness: list[str] | None = None) -> httpx.AsyncClient:
-    app: Any = api.build(hub, hub, lambda: readiness or [])  # type: ignore[arg-type]  # a stand-in
+    rooms: Any = SimpleNamespace(store=hub, registrar=hub)
+    app: Any = api.build(rooms, lambda: readiness or [])
     headers = {"Authorization": f"Bearer {TOKENS[role]}"} if role else {}
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers)

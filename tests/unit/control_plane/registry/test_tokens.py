@@ -4,7 +4,8 @@ import pytest
 
 from control_plane.db.api_token import split_token, token_hash
 from control_plane.db.secret_files import new_token
-from control_plane.registry.tokens import Actor, Presented, Role, Stored, check, read_header
+from control_plane.registry.tokens import Presented, Stored, check, read_header
+from shared.authority import Actor, Role
 
 TOKEN = new_token()
 NAME, SECRET = split_token(TOKEN) or ("", "")

@@ -1,0 +1,23 @@
+"""What the routes of every sub-room work with: made once by `service`, given to each `router(rooms, guard)`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from control_plane.db.connect import Pool
+from control_plane.registry.broker import Broker
+from control_plane.registry.registrar import Registrar
+from control_plane.registry.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The registry's parts. `pseudonym`: of a device id, for events; `reconcile`: have broker and Postgres compared
+    soon, by whichever process leads.
+    """
+
+    database: Pool
+    store: Store
+    broker: Broker
+    registrar: Registrar
+    pseudonym: Callable[[str], str]
+    reconcile: Callable[[], None]
