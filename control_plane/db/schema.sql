@@ -45,6 +45,8 @@ CREATE TABLE devices (
     registered_at timestamptz,
     -- {"place": "hall 3", "lat": 52.5, "lon": 13.4}, each part optional.
     location jsonb CHECK (jsonb_typeof(location) = 'object'),
+    -- Where a release or a resume goes back to.
+    status_before text CHECK (status_before IN ('pending', 'provisioned', 'active')),
     -- What a gateway's hardware said of itself when it enrolled (SHA-256, hex): the same enrolled again keeps its id.
     hardware_id text COLLATE "C",
     replaced_by text COLLATE "C" REFERENCES devices (id),
@@ -181,7 +183,6 @@ CREATE TABLE quarantines (
     by text NOT NULL,
     reason text NOT NULL,
     evidence jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(evidence) = 'object'),
-    status_before text NOT NULL,
     until timestamptz,
     released_at timestamptz,
     released_by text

@@ -20,6 +20,7 @@ import msgspec
 
 from control_plane.registry import events
 from control_plane.registry.dynsec import COMMAND_TOPIC, RESPONSE_TOPIC, Answer, Command, decode_answers
+from control_plane.registry.turns import Turns
 from shared.backoff import Backoff
 from shared.config import ConfigError, Secret, read_secret
 from shared.errors import Permanent, Transient
@@ -91,9 +92,8 @@ class Broker:
         self._client_id = f"_registry-{secrets.token_hex(4)}"
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
-        self._one_at_a_time = asyncio.Lock()
+        self._turns = Turns()
         self._waiting: tuple[str, asyncio.Future[Answer]] | None = None
-        self._not_before = 0.0
         self._took_s: deque[float] = deque(maxlen=_REMEMBERED)
 
     @property
@@ -121,8 +121,8 @@ class Broker:
                 self._down()
             await _wait(stopping, delay_s)
 
-    async def command(self, command: Command) -> Answer:
-        """Send one command and wait for its answer.
+    async def command(self, command: Command, *, urgent: bool = False) -> Answer:
+        """Send one command and wait for its answer; an urgent one goes before all others that wait, without a pause.
 
         Raises Transient if the broker is away or does not answer within the deadline, waiting for other commands
         included; BrokerRefused if it says no.
@@ -130,8 +130,7 @@ class Broker:
         started = time.monotonic()
         result = "timeout"
         try:
-            async with asyncio.timeout(self._deadline_s), self._one_at_a_time:
-                await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+            async with asyncio.timeout(self._deadline_s), self._turns.turn(urgent=urgent):
                 await self._connected.wait()
                 started = time.monotonic()
                 try:
@@ -139,7 +138,7 @@ class Broker:
                 finally:
                     self._took_s.append(time.monotonic() - started)
                     # The quickest of the last few: what the others took longer was waiting, not the broker's work.
-                    self._not_before = time.monotonic() + min(min(self._took_s) * (1 / _SHARE - 1), _LONGEST_PAUSE_S)
+                    self._turns.pause(min(min(self._took_s) * (1 / _SHARE - 1), _LONGEST_PAUSE_S))
             result = "refused" if answer.error else "done"
         except TimeoutError as error:
             raise Transient(f"the broker did not answer within {self._deadline_s:.0f} s", hint=_HINT) from error

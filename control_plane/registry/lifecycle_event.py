@@ -18,6 +18,18 @@ class Change(StrEnum):
 
     REGISTERED = "registered"
     ASSIGNED = "assigned"  # to another gateway, or to none
+    CHANGED = "changed"  # serial, labels, location or limits
+    ENROLLED = "enrolled"
+    APPROVED = "approved"
+    ACTIVATED = "activated"  # its key was used for the first time
+    QUARANTINED = "quarantined"
+    RELEASED = "released"
+    SUSPENDED = "suspended"
+    RESUMED = "resumed"
+    RETIRED = "retired"
+    REVOKED = "revoked"  # cut off for good: stolen
+    REPLACED = "replaced"  # other hardware took over
+    ROTATED = "rotated"  # a new key took the place of an old one
 
 
 def encode(view: DeviceView, change: Change) -> bytes:

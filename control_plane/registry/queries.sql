@@ -138,6 +138,17 @@ SELECT
 FROM device_credentials AS c
 JOIN devices AS d ON d.id = c.device_id
 
+-- name: broker_keys_of
+SELECT
+    c.key_id,
+    c.device_id,
+    c.api_key_hash,
+    CASE WHEN c.ended_at IS NOT NULL THEN 'ended' WHEN c.held_at IS NOT NULL THEN 'held' ELSE 'pending' END AS state,
+    d.status
+FROM device_credentials AS c
+JOIN devices AS d ON d.id = c.device_id
+WHERE c.device_id = $1 AND (c.ended_at IS NULL OR c.ended_at > now() - interval '1 day')
+
 -- name: sweep_devices
 DELETE FROM devices WHERE registered_at IS NULL AND created_at < now() - $1::interval
 

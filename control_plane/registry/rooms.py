@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from control_plane.db.connect import Pool
 from control_plane.registry.broker import Broker
+from control_plane.registry.projector import Projector
 from control_plane.registry.registrar import Registrar
 from control_plane.registry.store import Store
 
@@ -19,5 +20,6 @@ class Rooms:
     store: Store
     broker: Broker
     registrar: Registrar
+    projector: Projector
     pseudonym: Callable[[str], str]
     reconcile: Callable[[], None]

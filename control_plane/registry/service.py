@@ -20,6 +20,7 @@ from control_plane.registry.broker import Broker, address, service_secret
 from control_plane.registry.doors import App
 from control_plane.registry.key_watch import KeyWatch
 from control_plane.registry.leader import lead
+from control_plane.registry.projector import Projector
 from control_plane.registry.reconciler import Reconciler
 from control_plane.registry.registrar import Registrar
 from control_plane.registry.relay import Relay
@@ -140,7 +141,13 @@ class Api:
             watch = KeyWatch(store, config.mqtt_url, secrets.monitor)
             registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)
             rooms = Rooms(
-                database, store, broker, registrar, partial(pseudonym, secrets.pseudonym_key), reconciler.wake
+                database=database,
+                store=store,
+                broker=broker,
+                registrar=registrar,
+                projector=Projector(store, broker, reconciler.wake),
+                pseudonym=partial(pseudonym, secrets.pseudonym_key),
+                reconcile=reconciler.wake,
             )
             app = api.build(rooms, self.readiness)
             async with asyncio.TaskGroup() as tasks:

@@ -172,12 +172,13 @@ class Store:
         """Every key that is valid, about to be, or was, by its id."""
         async with acquire(self._pool) as db:
             rows = await db.fetch(_SQL["broker_keys"])
-        return {
-            row["key_id"]: projection.Key(
-                row["device_id"], KeyState(row["state"]), projection.enabled(Status(row["status"]))
-            )
-            for row in rows
-        }
+        return _keys(rows)
+
+    async def broker_keys_of(self, device_id: DeviceId) -> dict[str, projection.Key]:
+        """The keys of one device that have not ended long ago, by their ids."""
+        async with acquire(self._pool) as db:
+            rows = await db.fetch(_SQL["broker_keys_of"], device_id)
+        return _keys(rows)
 
     async def broker_hashes(self) -> list[tuple[str, str, str, bool]]:
         """(key id, device id, hash, enabled) of every key that the broker should hold."""
@@ -288,6 +289,15 @@ async def _insert(
 async def _registered_kind(db: Connection, device_id: DeviceId | None) -> Kind | None:
     kind = await db.fetchval(_SQL["registered_kind"], device_id) if device_id else None
     return Kind(kind) if kind else None
+
+
+def _keys(rows: Sequence[asyncpg.Record]) -> dict[str, projection.Key]:
+    return {
+        row["key_id"]: projection.Key(
+            row["device_id"], KeyState(row["state"]), projection.enabled(Status(row["status"]))
+        )
+        for row in rows
+    }
 
 
 def _holder(row: asyncpg.Record | None) -> Holder | None:

@@ -11,11 +11,14 @@ ALTER TABLE api_tokens
     ADD COLUMN last_used_at timestamptz;
 
 -- location: {"place": "hall 3", "lat": 52.5, "lon": 13.4}, each part optional.
+-- status_before: where a release or a resume goes back to.
 -- hardware_id: what a gateway's hardware said of itself when it enrolled (SHA-256, hex): the same hardware enrolled
 -- again keeps its id. drains_until: a replaced gateway may send its own batches, nothing else, until then.
 -- revoked_at: cut off for good (stolen). forgotten_at: its personal data was erased.
 ALTER TABLE devices
     ADD COLUMN location jsonb CHECK (jsonb_typeof(location) = 'object'),
+    ADD COLUMN status_before text
+        CHECK (status_before IN ('pending', 'provisioned', 'active')),
     ADD COLUMN hardware_id text COLLATE "C",
     ADD COLUMN replaced_by text COLLATE "C" REFERENCES devices (id),
     ADD COLUMN drains_until timestamptz,
@@ -122,7 +125,6 @@ CREATE TABLE quarantines (
     by text NOT NULL,
     reason text NOT NULL,
     evidence jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(evidence) = 'object'),
-    status_before text NOT NULL,
     until timestamptz,
     released_at timestamptz,
     released_by text
