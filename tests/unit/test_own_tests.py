@@ -9,6 +9,11 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "control_plane/registry/broker_file.py": "tests/stack/registry/test_service.py",
     "control_plane/registry/key_watch.py": "tests/stack/registry/test_service.py",
     "control_plane/registry/store.py": "tests/stack/registry/test_registrar.py",
+    "control_plane/registry/fleet/answers.py": "tests/unit/control_plane/registry/test_api.py",
+    "control_plane/registry/fleet/routes.py": "tests/unit/control_plane/registry/test_api.py",
+    "control_plane/registry/fleet/type_routes.py": "tests/unit/control_plane/registry/test_api.py",
+    "control_plane/registry/cli.py": "tests/unit/control_plane/registry/fleet/test_device_cli.py",
+    "control_plane/registry/cli_words.py": "tests/unit/control_plane/registry/fleet/test_device_cli.py",
     # So is the sink.
     "control_plane/analytics/sink_job.py": "tests/stack/test_sink.py",
     # Values without behaviour: seen through what shows them.

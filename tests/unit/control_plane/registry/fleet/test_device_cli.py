@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from control_plane.__main__ import main
-from control_plane.db.secret_files import ensure_token
-from tests.unit.control_plane.registry.test_rest_client import Answer, server
+from tests.unit.control_plane.registry.conftest import Hub
+from tests.unit.control_plane.registry.test_rest_client import Answer
 
 KEY = "k:abc.S3cret"
 DEVICE: dict[str, Any] = {
@@ -21,29 +21,6 @@ DEVICE: dict[str, Any] = {
     "labels": {},
     "version": 1,
 }
-
-
-class Hub:
-    """Runs commands against scripted answers."""
-
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        ensure_token(tmp_path / "token")
-        monkeypatch.setenv("HUB_ADMIN_TOKEN_FILE", str(tmp_path / "token"))
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-        self.asked: list[dict[str, Any]] = []
-
-    def __call__(self, *words: str, answers: list[Answer]) -> tuple[int, str, str]:
-        with server(answers) as (url, self.asked):
-            self._monkeypatch.setenv("HUB_API_URL", url)
-            status = main(words)
-        said = self._capsys.readouterr()
-        return status, said.out, said.err
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hub:
-    return Hub(tmp_path, monkeypatch, capsys)
 
 
 def test_add_shows_the_key_and_how_to_use_it(hub: Hub) -> None:
@@ -97,7 +74,7 @@ def test_a_key_that_cannot_be_written_is_shown_rather_than_lost(
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("control_plane.registry.cli.os.fsync", full)
+    monkeypatch.setattr("control_plane.registry.fleet.device_cli.os.fsync", full)
     path = tmp_path / "gw.key"
     words = ("gateway", "add", "--serial", "S", "--key-file", str(path))
     status, out, err = hub(*words, answers=[(201, DEVICE | {"api_key": KEY})])
@@ -150,23 +127,12 @@ def test_assign(hub: Hub) -> None:
     assert hub.asked[0]["body"] == {"gateway_id": None}
 
 
-def test_types(hub: Hub) -> None:
-    found = {"name": "t", "metrics": {}}
-    status, _, _ = hub("type", "set", "t", "--metric", "a=-20..60", "--metric", "b=..5", answers=[(200, found)])
-    assert status == 0
-    assert hub.asked[0]["body"] == {"metrics": {"a": {"min": -20.0, "max": 60.0}, "b": {"max": 5.0}}}
-    _, out, _ = hub("type", "list", answers=[(200, {"types": [found], "next_cursor": None})])
-    assert out == "t\n"
-
-
 @pytest.mark.parametrize(
     "words",
     [
         ("device", "show", "../types"),
         ("device", "show", "a?b"),
         ("device", "add", "--serial", "S", "--type", "t", "--label", "nothing"),
-        ("type", "set", "t", "--metric", "a=5"),
-        ("type", "set", "t", "--metric", "a=x..5"),
     ],
 )
 def test_words_that_make_no_sense_reach_nobody(hub: Hub, words: tuple[str, ...]) -> None:

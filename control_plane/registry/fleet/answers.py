@@ -1,0 +1,30 @@
+"""How the fleet's refusals are answered: a status and a place for each. PURE."""
+
+from control_plane.registry.problem import FieldError, Problem, ProblemRaised
+from control_plane.registry.registration import Refusal, Refused
+
+_STATUS = {
+    Refusal.ID_TAKEN: 409,
+    Refusal.SERIAL_TAKEN: 409,
+    Refusal.IDEMPOTENCY_KEY_REUSED: 422,
+    Refusal.GATEWAY_UNKNOWN: 422,
+    Refusal.GATEWAY_BEHIND_GATEWAY: 422,
+}
+_POINTER = {
+    Refusal.ID_TAKEN: "/id",
+    Refusal.SERIAL_TAKEN: "/serial",
+    Refusal.GATEWAY_UNKNOWN: "/gateway_id",
+    Refusal.GATEWAY_BEHIND_GATEWAY: "/gateway_id",
+}
+
+
+def refused(refusal: Refused) -> ProblemRaised:
+    """The answer to a registration or an assignment that broke a rule."""
+    pointer = _POINTER.get(refusal.why)
+    errors = [FieldError(pointer, refusal.detail)] if pointer else []
+    return ProblemRaised(Problem(_STATUS[refusal.why], refusal.detail, refusal.why, errors))
+
+
+def no_device() -> ProblemRaised:
+    """404."""
+    return ProblemRaised(Problem(404, "there is no such device", "not-found"))
