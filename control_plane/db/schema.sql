@@ -58,16 +58,59 @@ CREATE TABLE devices (
     -- Its personal data was erased.
     forgotten_at timestamptz,
     -- Speaks by client certificate, has no key.
-    certificate_only boolean NOT NULL DEFAULT false
+    certificate_only boolean NOT NULL DEFAULT false,
+    -- Its name in logs, so that whois finds it; NULL until the registry wrote it.
+    pseudonym text COLLATE "C"
 );
 CREATE UNIQUE INDEX devices_type_serial ON devices (type, serial) WHERE status <> 'retired';
 CREATE INDEX devices_unfinished ON devices (created_at) WHERE registered_at IS NULL;
 CREATE UNIQUE INDEX devices_hardware ON devices (hardware_id) WHERE hardware_id IS NOT NULL AND status <> 'retired';
 CREATE INDEX devices_serial_text ON devices USING gin (serial gin_trgm_ops);
-CREATE INDEX devices_labels ON devices USING gin (labels jsonb_path_ops);
 CREATE INDEX devices_status ON devices (status, id) WHERE registered_at IS NOT NULL;
 CREATE INDEX devices_type ON devices (type, id) WHERE registered_at IS NOT NULL;
 CREATE INDEX devices_kind ON devices (kind, id) WHERE registered_at IS NOT NULL;
+CREATE INDEX devices_pseudonym ON devices (pseudonym) WHERE pseudonym IS NOT NULL;
+CREATE INDEX devices_no_pseudonym ON devices (id) WHERE pseudonym IS NULL AND forgotten_at IS NULL;
+-- A search by a part of the serial asks how many match before it chooses its way: a finer sample makes that sure.
+ALTER TABLE devices ALTER COLUMN serial SET STATISTICS 1000;
+
+-- Each label as a row of its own, kept by the triggers below: a list by labels walks them in order of device id, however
+-- large the fleet is. No reference to devices, whose deletion the trigger follows, so that an import pays for two
+-- indexes and not for three.
+CREATE TABLE device_labels (
+    name text COLLATE "C" NOT NULL,
+    value text COLLATE "C" NOT NULL,
+    device_id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (name, value, device_id)
+);
+CREATE INDEX device_labels_name ON device_labels (name, device_id);
+
+CREATE FUNCTION device_labels_added() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO device_labels (name, value, device_id)
+    SELECT l.key, l.value, a.id FROM added AS a, jsonb_each_text(a.labels) AS l;
+    RETURN NULL;
+END
+$$;
+CREATE FUNCTION device_labels_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' OR OLD.labels IS DISTINCT FROM NEW.labels THEN
+        DELETE FROM device_labels AS d USING jsonb_each_text(OLD.labels) AS l
+        WHERE d.name = l.key AND d.value = l.value AND d.device_id = OLD.id;
+        IF TG_OP = 'UPDATE' THEN
+            INSERT INTO device_labels (name, value, device_id)
+            SELECT l.key, l.value, NEW.id FROM jsonb_each_text(NEW.labels) AS l;
+        END IF;
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER device_labels_added AFTER INSERT ON devices
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION device_labels_added();
+CREATE TRIGGER device_labels_updated AFTER UPDATE OF labels ON devices
+    FOR EACH ROW EXECUTE FUNCTION device_labels_changed();
+CREATE TRIGGER device_labels_deleted AFTER DELETE ON devices
+    FOR EACH ROW EXECUTE FUNCTION device_labels_changed();
 
 -- api_key_hash is in the broker's own format, so that an empty broker can be rebuilt from here.
 -- held_at: the broker confirmed the key. rotated_at: when this key took another's place. ended_at: it is no longer valid.
@@ -106,7 +149,6 @@ CREATE TABLE gateway_ownership (
     CHECK (gateway_id <> device_id)
 );
 CREATE UNIQUE INDEX gateway_ownership_now ON gateway_ownership (device_id) WHERE until_at IS NULL;
-CREATE INDEX gateway_ownership_gateway ON gateway_ownership (gateway_id) WHERE until_at IS NULL;
 CREATE INDEX gateway_ownership_page ON gateway_ownership (gateway_id, device_id) WHERE until_at IS NULL;
 
 -- What is decided for all: credentials, limits, quarantine, enrolment, broker. A missing row is the default in code.
