@@ -11,7 +11,8 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ import msgspec
 
 from control_plane.registry import events
 from control_plane.registry.dynsec import COMMAND_TOPIC, RESPONSE_TOPIC, Answer, Command, decode_answers
-from control_plane.registry.turns import Turns
+from control_plane.registry.turns import Lane, Turns
 from shared.backoff import Backoff
 from shared.config import ConfigError, Secret, read_secret
 from shared.errors import Permanent, Transient
@@ -92,6 +93,9 @@ class Broker:
         self._client_id = f"_registry-{secrets.token_hex(4)}"
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
+        self._lost = asyncio.Event()
+        self.connections = 0
+        """How often this process was connected: a key that was commanded before the last time may be gone."""
         self._turns = Turns()
         self._waiting: tuple[str, asyncio.Future[Answer]] | None = None
         self._took_s: deque[float] = deque(maxlen=_REMEMBERED)
@@ -121,16 +125,36 @@ class Broker:
                 self._down()
             await _wait(stopping, delay_s)
 
-    async def command(self, command: Command, *, urgent: bool = False) -> Answer:
-        """Send one command and wait for its answer; an urgent one goes before all others that wait, without a pause.
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """No command of this process is in flight or begins within the block: for a restart of the broker."""
+        async with self._turns.turn(Lane.URGENT):
+            yield
 
-        Raises Transient if the broker is away or does not answer within the deadline, waiting for other commands
-        included; BrokerRefused if it says no.
+    async def connected_again(self, connections: int) -> None:
+        """Returns once `connections` has grown beyond this number and a command could be sent."""
+        while self.connections <= connections or not self.connected:
+            await self._connected.wait()
+            if self.connections <= connections:
+                await self._lost.wait()
+
+    async def command(self, command: Command, *, urgent: bool = False, patient: bool = False) -> Answer:
+        """Send one command and wait for its answer.
+
+        An urgent one goes before all others, without a pause: for what is to be cut off. A patient one gives
+        way and waits for its turn as long as that takes: for what nobody waits for. The others have the deadline for
+        their turn and their answer.
+
+        Raises Transient if the broker is away or does not answer within the deadline; BrokerRefused if it says no.
         """
+        assert not (urgent and patient)
+        lane = Lane.URGENT if urgent else Lane.PATIENT if patient else Lane.ASKED
         started = time.monotonic()
         result = "timeout"
         try:
-            async with asyncio.timeout(self._deadline_s), self._turns.turn(urgent=urgent):
+            async with asyncio.timeout(None if patient else self._deadline_s) as deadline, self._turns.turn(lane):
+                if patient:
+                    deadline.reschedule(asyncio.get_running_loop().time() + self._deadline_s)
                 await self._connected.wait()
                 started = time.monotonic()
                 try:
@@ -146,7 +170,7 @@ class Broker:
             result = "lost"
             raise Transient("the connection to the broker was lost", hint=_HINT) from error
         finally:
-            events.BrokerCommanded(command.name, result, time.monotonic() - started).emit()
+            events.BrokerCommanded(command.name, lane.name.lower(), result, time.monotonic() - started).emit()
         if answer.error:
             raise BrokerRefused(command.name, answer.error)
         return answer
@@ -192,12 +216,15 @@ class Broker:
 
     def _up(self, connection: aiomqtt.Client) -> None:
         self._client = connection
+        self.connections += 1
+        self._lost.clear()
         self._connected.set()
         events.BrokerConnected().emit()
         self._on_connect()
 
     def _down(self) -> None:
         self._connected.clear()
+        self._lost.set()
         self._client = None
         if self._waiting is not None and not self._waiting[1].done():
             self._waiting[1].set_exception(aiomqtt.MqttError("the connection ended"))

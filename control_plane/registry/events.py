@@ -11,7 +11,7 @@ REGISTRATIONS = Counter("registry_registrations", "Registrations by how they end
 OUTBOX_DEPTH = Gauge("registry_outbox_depth", "Records that wait for Kafka")
 OUTBOX_AGE = Gauge("registry_outbox_oldest_seconds", "Age of the oldest record that waits for Kafka")
 RELAYED = Counter("registry_relayed_records", "Records that Kafka confirmed")
-COMMANDS = Counter("broker_commands", "Dynamic-security commands by how they ended", ["result"])
+COMMANDS = Counter("broker_commands", "Commands to the broker by who waited and how they ended", ["lane", "result"])
 COMMAND_SECONDS = Histogram(
     "broker_command_seconds",
     "From sending a command to the broker's answer",
@@ -100,11 +100,12 @@ class BrokerCommanded(Event):
 
     LEVEL = logging.DEBUG
     command: str
+    lane: str
     result: str
     seconds: float
 
     def measure(self) -> None:
-        COMMANDS.labels(self.result).inc()
+        COMMANDS.labels(self.lane, self.result).inc()
         COMMAND_SECONDS.observe(self.seconds)
 
 
