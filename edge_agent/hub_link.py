@@ -63,6 +63,8 @@ class Writer(Protocol):
 
     def refused(self, key: Key, reason: int) -> None: ...
 
+    def unheard(self, key: Key) -> None: ...
+
     def acked(self, keys: tuple[Key, ...]) -> None: ...
 
     def hinted(self, hint: Hint) -> None: ...
@@ -171,7 +173,9 @@ class HubLink:
         if puback.cancelled() or puback.exception() is not None:
             return  # the connection ended; all is sent again over the next
         reason = puback.result()
-        if reason == NO_MATCHING_SUBSCRIBERS or reason >= REFUSED_FROM:
+        if reason == NO_MATCHING_SUBSCRIBERS:
+            self._writer.unheard(key)
+        elif reason >= REFUSED_FROM:
             self._writer.refused(key, reason)
 
     async def _hear(self, connection: Connection) -> None:

@@ -34,7 +34,7 @@ from edge_agent.uplink_events import (
     OutboxFull,
     OutboxResumed,
 )
-from edge_agent.uplink_state import Acked, Connected, Disconnected, Hinted, Key, Refused, Tick
+from edge_agent.uplink_state import Acked, Connected, Disconnected, Hinted, Key, Refused, Tick, Unheard
 from shared.batch import ClockQuality, Hint
 from shared.clock import Clock
 from shared.errors import Transient
@@ -188,11 +188,20 @@ class OutboxWriter:
         self._tell(act)
 
     def refused(self, key: Key, reason: int) -> None:
-        """A PUBACK that says that the batch was not taken: 0x10, or 0x80 and above."""
+        """A PUBACK that says that the batch was not taken: 0x80 and above."""
 
         def act() -> None:
             BatchRefused(f"{reason:#04x}").emit()
             self._dispatcher.happened(Refused(key, _chance()))
+
+        self._tell(act)
+
+    def unheard(self, key: Key) -> None:
+        """A PUBACK that says that nobody listens: 0x10."""
+
+        def act() -> None:
+            BatchRefused("0x10").emit()
+            self._dispatcher.happened(Unheard(key, _chance()))
 
         self._tell(act)
 

@@ -6,6 +6,8 @@ from shared.backoff import Backoff
 
 RESEND = Backoff(first_s=60.0, cap_s=900.0)
 """Bounds of the delays before a batch is sent again within a connection (DESIGN, batch protocol)."""
+PROBE = Backoff(first_s=1.0, cap_s=30.0)
+"""Bounds of the delays between two looks whether anybody listens at the hub."""
 
 
 def resend_delay_s(attempt: int, unit: float) -> float:
@@ -14,6 +16,11 @@ def resend_delay_s(attempt: int, unit: float) -> float:
     Half of the bound is fixed: what is sent again at once was most likely not lost, only slow.
     """
     return RESEND.bound_s(attempt) * (0.5 + 0.5 * unit)
+
+
+def probe_delay_s(attempt: int, unit: float) -> float:
+    """Seconds before probe `attempt` (0 is the first), for a random number in [0, 1); half of the bound is fixed."""
+    return PROBE.bound_s(attempt) * (0.5 + 0.5 * unit)
 
 
 @dataclass(frozen=True, slots=True)

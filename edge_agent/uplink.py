@@ -6,7 +6,7 @@ that the effect names. Until it has answered, the same is demanded again.
 
 Promises (docs/specs/batch-protocol.md): a row leaves only by the hub's acknowledgement of its batch; `floor` and
 `closed` say only what is true for ever; within a lane what must be sent again goes before what is new, and new
-batches take rows in order of acceptance.
+batches take rows in order of acceptance; while nobody is known to listen at the hub one batch flies alone.
 Leaves reading, packing, publishing and time to the shell.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from edge_agent.pace import Bucket, resend_delay_s
+from edge_agent.pace import Bucket, probe_delay_s, resend_delay_s
 from edge_agent.uplink_demand import demand
 from edge_agent.uplink_state import (
     Acked,
@@ -40,6 +40,7 @@ from edge_agent.uplink_state import (
     State,
     Thinned,
     Tick,
+    Unheard,
 )
 from shared import limits
 from shared.batch import Lane
@@ -225,7 +226,22 @@ def _refused(state: State, refused: Refused) -> State:
         window=max(_SMALLEST_WINDOW, link.window // 2),
         refusals=link.refusals + 1,
     )
+    if not link.heard or link.refusals >= _COMMON_CAUSE:
+        link = _doubted(state, link, refused.chance)
     return replace(state, link=link)
+
+
+def _unheard(state: State, unheard: Unheard) -> State:
+    """Whatever else is in flight is as good as never sent: it goes again in its order when somebody listens."""
+    link = state.link
+    if link is None or unheard.key not in link.flights:
+        return state
+    link = replace(link, flights={}, window=state.limits.first_window)
+    return replace(state, link=_doubted(state, link, unheard.chance))
+
+
+def _doubted(state: State, link: Link, chance: float) -> Link:
+    return replace(link, heard=False, probes=link.probes + 1, probe_at=state.now + probe_delay_s(link.probes, chance))
 
 
 def _acked(state: State, acked: Acked) -> State:
@@ -265,12 +281,13 @@ def _acked(state: State, acked: Acked) -> State:
 
 def _landed(state: State, link: Link, done: list[Batch]) -> Link:
     flights = dict(link.flights)
-    window, round_trip, acked_high = link.window, link.round_trip, link.acked_high
+    window, round_trip, acked_high, heard = link.window, link.round_trip, link.acked_high, link.heard
     for batch in done:
         flight = flights.pop(batch.key, None)
         if flight is None:
             continue  # acknowledged by a copy of an earlier connection before it was sent in this one
         acked_high = max(acked_high, flight.first)
+        heard = heard or not flight.refused
         if flight.attempts == 1:
             took = state.now - flight.sent_at
             round_trip = min(round_trip, took)
@@ -287,6 +304,9 @@ def _landed(state: State, link: Link, done: list[Batch]) -> Link:
         round_trip=round_trip,
         acked_high=acked_high,
         refusals=0,
+        heard=heard,
+        probes=0 if heard else link.probes,
+        probe_at=0.0 if heard else link.probe_at,
         backstops=0,
         backstop_at=state.now + resend_delay_s(0, link.chance),
     )
@@ -331,6 +351,7 @@ _STEPS: dict[type, Callable[[State, Any], State]] = {
     FoundEmpty: _found_empty,
     Sent: _sent,
     Refused: _refused,
+    Unheard: _unheard,
     Acked: _acked,
     Hinted: _hinted,
     Freed: _freed,

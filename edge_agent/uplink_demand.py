@@ -26,7 +26,7 @@ def demand(state: State) -> Effect | None:
             if due is not None:  # in flight already: it needs no place, or nothing would ever free the places lost
                 return _send(state, due)
             if unsent is not None:
-                if _may_fly(survey, link, lane):
+                if _may_fly(state, link, survey, lane):
                     return _send(state, unsent)
                 continue
             form = _form(state, link, survey, lane)
@@ -72,8 +72,14 @@ def _survey(state: State, link: Link) -> _Survey:
     return survey
 
 
-def _may_fly(survey: _Survey, link: Link, lane: Lane) -> bool:
-    """Whether one more batch of this lane fits the window, of which a quarter is live's alone."""
+def _may_fly(state: State, link: Link, survey: _Survey, lane: Lane) -> bool:
+    """Whether one more batch of this lane fits the window, of which a quarter is live's alone.
+
+    Before somebody was heard to listen one flies alone: of several a listener who comes in their midst would take
+    the later ones only.
+    """
+    if not link.heard:
+        return state.now >= link.probe_at and not any(survey.flying.values())
     if sum(survey.flying.values()) >= link.window:
         return False
     return lane is Lane.LIVE or survey.flying[lane] < max(1, link.window - max(1, link.window // 4))
@@ -81,7 +87,7 @@ def _may_fly(survey: _Survey, link: Link, lane: Lane) -> bool:
 
 def _form(state: State, link: Link, survey: _Survey, lane: Lane) -> Form | None:
     span = _waiting(state, link, lane)
-    if span is None or not _may_fly(survey, link, lane):
+    if span is None or not _may_fly(state, link, survey, lane):
         return None
     if state.next_number >= _floor(state, state.epoch, state.next_number) + limits.WINDOW_NUMBERS:
         return None

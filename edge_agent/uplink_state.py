@@ -93,6 +93,8 @@ class Link:
     `window`: how many batches may be in flight now; `round_trip`: the shortest time from a send to its
     acknowledgement. `acked_high`: the highest first place of an acknowledged batch: what was sent before that place
     and is not acknowledged was overtaken. `refusals`: since the latest acknowledgement. `chance`: this link's own.
+    `heard`: the hub acknowledged what was sent in this connection, and since then nothing showed that nobody listens;
+    until then one batch flies alone, and not before `probe_at`, which the number of `probes` in vain puts off.
     """
 
     boundary: int
@@ -106,6 +108,9 @@ class Link:
     round_trip: float = math.inf
     acked_high: int = -1
     refusals: int = 0
+    heard: bool = False
+    probes: int = 0
+    probe_at: float = 0.0
     flights: Mapping[Key, Flight] = field(default_factory=dict)
 
 
@@ -236,7 +241,15 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A PUBACK with reason 0x10 or from 0x80 on."""
+    """A PUBACK with a reason from 0x80 on: the broker did not take this batch."""
+
+    key: Key
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """A PUBACK with reason 0x10: the broker had nobody to give this batch to, and it is gone."""
 
     key: Key
     chance: float
@@ -279,8 +292,8 @@ class Expired:
 
 
 Happening = (
-    Tick | Appended | Connected | Disconnected | Formed | FoundEmpty | Sent | Refused | Acked | Hinted | Freed
-    | Thinned | Expired
+    Tick | Appended | Connected | Disconnected | Formed | FoundEmpty | Sent | Refused | Unheard | Acked | Hinted
+    | Freed | Thinned | Expired
 )  # fmt: skip
 
 

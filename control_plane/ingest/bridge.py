@@ -159,6 +159,7 @@ class Bridge:
                 subscribing.result()
                 self._subscribed = True
                 self._keeper.subscribed()
+                self._acknowledge()  # what waited for the subscription
                 events.BrokerConnected(generation, session.session_present).emit()
             return await ending
         finally:
@@ -210,7 +211,9 @@ class Bridge:
             self._paused = False
             session.resume()
         waiting = self._flow.hub_acks
-        if len(waiting):
+        # Of an earlier connection's batches too not before the subscription stands: a gateway takes an
+        # acknowledgement for the word that somebody listens.
+        if len(waiting) and self._subscribed:
             for gateway, payload in waiting.take(session.publish_room()):
                 session.publish(topics.build(topics.Channel.ACKS, gateway), payload)
             events.HUB_ACKS_FORGOTTEN.set(waiting.forgotten)

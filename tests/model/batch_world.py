@@ -29,6 +29,7 @@ from edge_agent.uplink_state import (
     Saved,
     Span,
     Tick,
+    Unheard,
     restore,
 )
 from shared import batch as wire
@@ -207,18 +208,30 @@ class Memory:
 
 @dataclass
 class Broker:
-    """The cloud broker's queue for ingest's session. `unsent`: where the next delivery to ingest begins."""
+    """The cloud broker's queue for ingest's session. `unsent`: where the next delivery to ingest begins.
+
+    `session`: there is one; without it nobody gets what is published. `saved`: what a kill brings back, None without
+    a session.
+    """
 
     queue: list[tuple[Header, bytes]] = field(default_factory=list)
     unsent: int = 0
-    saved: list[tuple[Header, bytes]] = field(default_factory=list)
+    session: bool = True
+    saved: list[tuple[Header, bytes]] | None = field(default_factory=list)
 
 
 class World:
     """One gateway and all that is between it and the normaliser's output."""
 
     def __init__(
-        self, seed: int, disk: Disk, *, lossy: bool = True, copies: bool = True, damage: bool = True
+        self,
+        seed: int,
+        disk: Disk,
+        *,
+        lossy: bool = True,
+        copies: bool = True,
+        damage: bool = True,
+        forgetful: bool = True,
     ) -> None:
         self.choose = random.Random(seed)
         self.disk = disk
@@ -228,6 +241,8 @@ class World:
         self.broker = Broker()
         self.raw: list[tuple[Header, bytes]] = []
         self.acks: list[tuple[Epoch, int]] = []
+        self.untold: list[tuple[Epoch, int]] = []  # acknowledgements that ingest publishes when it is back
+        self.pubacks: list[Unheard | Refused] = []  # on their way to the agent, before any acknowledgement
         self.link: list[Outgoing] = []  # published, not yet with the broker
         self.accepted: set[bytes] = set()
         self.connects = 0
@@ -240,8 +255,8 @@ class World:
         self.payloads: dict[tuple[Epoch, int], bytes] = {}
         self.altered = False
         self.disorder = False
-        self.refusing: int | None = None
-        self.kinds = {"lossy": lossy, "copies": copies, "damage": damage}
+        self.refusing = False
+        self.kinds = {"lossy": lossy, "copies": copies, "damage": damage, "forgetful": forgetful}
         self.trace: list[str] = []
         self._start()
 
@@ -258,8 +273,7 @@ class World:
         state = restore(self.disk.load(), epoch, SMALL, self.now)
         quality = ClockQuality.SYNCED
         self.agent = Dispatcher(self.disk, state, chance=self.choose.random, quality=lambda: quality)  # type: ignore[arg-type]
-        self.link.clear()
-        self.acks.clear()
+        self._cut()
 
     def restart(self) -> None:
         self._start()
@@ -318,23 +332,28 @@ class World:
 
     def connect(self) -> None:
         if self.agent.state.link is None:
-            self.link.clear()
-            self.acks.clear()
+            self._cut()
             self.connects += 1
             self.agent.happened(Connected(self.now, self.choose.random()))
 
     def disconnect(self) -> None:
         self.transfer()
-        self.link.clear()
-        self.acks.clear()
+        self._cut()
         self.agent.happened(Disconnected())
+
+    def _cut(self) -> None:
+        self.link.clear()
+        self.pubacks.clear()
+        self.acks.clear()
 
     def transfer(self) -> None:
         for _ in range(self.choose.randint(0, len(self.link))):
             outgoing = self.link.pop(0)
-            if self.refusing is not None:
+            if self.refusing:
                 self.disorder = True
-                self.agent.happened(Refused(outgoing.key, self.choose.random()))
+                self.pubacks.append(Refused(outgoing.key, self.choose.random()))
+            elif not self.broker.session:
+                self.pubacks.append(Unheard(outgoing.key, self.choose.random()))
             else:
                 self.broker.queue.append((outgoing.header, outgoing.payload))
 
@@ -342,7 +361,7 @@ class World:
         self.now += self.choose.choice((0.01, 0.2, 0.2, 1.0, 1.0, 5.0, 5.0, 40.0, 70.0, 1000.0))
 
     def refuse(self) -> None:
-        self.refusing = self.choose.choice((0x10, 0x87, None))
+        self.refusing = not self.refusing
 
     def hint(self) -> None:
         hint = Hint("h", self.choose.choice((1.0, 3.0, 50.0)), self.choose.choice((1.0, 30.0)))
@@ -351,14 +370,20 @@ class World:
     # The broker.
 
     def broker_saves(self) -> None:
-        self.broker.saved = list(self.broker.queue)
+        self.broker.saved = list(self.broker.queue) if self.broker.session else None
 
     def broker_is_restored(self) -> None:
         """Killed: it comes back with what it had saved, older messages again and newer ones lost."""
-        self.disorder = True
-        self.broker.queue = list(self.broker.saved)
-        self.broker.unsent = 0
+        self.untold += self.acks
         self.disconnect()
+        self.broker.session = self.broker.saved is not None
+        self.broker.queue = list(self.broker.saved or ())
+        self.broker.unsent = 0
+
+    def broker_forgets_ingest(self) -> None:
+        """Killed before it ever saved ingest's session; agents may be back before ingest."""
+        self.broker.saved = None
+        self.broker_is_restored()
 
     def broker_drops(self) -> None:
         """A full queue: one message that ingest has not seen is gone, and the connection stands."""
@@ -367,7 +392,19 @@ class World:
             self.disorder = True
             del self.broker.queue[self.broker.unsent + self.choose.randrange(waiting)]
 
+    def session_ends(self) -> None:
+        """With all that waited in it, and the agent's connection stands."""
+        self.disorder = True
+        self.broker.session = False
+        self.broker.queue.clear()
+        self.broker.unsent = 0
+
     # Ingest.
+
+    def ingest_subscribes(self) -> None:
+        self.broker.session = True
+        self.acks += self.untold
+        self.untold = []
 
     def ingest(self) -> None:
         for _ in range(self.choose.randint(1, 8)):
@@ -394,8 +431,18 @@ class World:
         if self.choose.random() < 0.9:  # else the acknowledgement is lost on its way
             self.acks.append((header.epoch, header.number))
 
+    def answer(self) -> None:
+        """What the broker answered reaches the agent, in order."""
+        some = self.choose.randint(0, len(self.pubacks))
+        for puback in self.pubacks[:some]:
+            self.agent.happened(puback)
+        del self.pubacks[:some]
+
     def ack(self) -> None:
         if self.agent.state.link is not None:
+            for puback in self.pubacks:
+                self.agent.happened(puback)
+            self.pubacks.clear()
             some = self.choose.randint(0, len(self.acks))
             keys, self.acks = self.acks[:some], self.acks[some:]
             if keys:
@@ -433,10 +480,15 @@ class World:
         acts = {
             self.submit: 20, self.cycle: 20, self.transfer: 15, self.ingest: 15, self.ack: 15, self.pass_time: 12,
             self.ingest_acknowledges_the_broker: 8, self.connect: 8, self.disconnect: 2, self.restart: 1,
-            self.submit_and_crash: 1, self.ingest_restarts: 1, self.hint: 1,
+            self.submit_and_crash: 1, self.ingest_restarts: 1, self.hint: 1, self.answer: 15,
         }  # fmt: skip
         if self.kinds["lossy"]:
-            acts |= {self.broker_saves: 2, self.broker_is_restored: 1, self.refuse: 1, self.broker_drops: 3}
+            acts |= {self.broker_drops: 3, self.refuse: 1, self.session_ends: 1}
+        if self.kinds["lossy"] or self.kinds["forgetful"]:
+            acts |= {
+                self.broker_saves: 2, self.broker_is_restored: 1, self.broker_forgets_ingest: 1,
+                self.ingest_subscribes: 6,
+            }  # fmt: skip
         if self.kinds["copies"]:
             acts |= {self.take_copy: 1, self.put_copy_back: 1}
         if self.kinds["damage"]:
@@ -467,7 +519,7 @@ class World:
 
     def settle(self) -> None:
         """Make the world well; then everything accepted must come out once, and the outbox must be empty."""
-        self.refusing = None
+        self.refusing = False
         self.drain()
         for _ in range(2 + len(self.agent.state.old) // 8):
             self.submit()  # so that a batch tells of what is closed, and is acknowledged
@@ -480,6 +532,7 @@ class World:
             if state.link is not None and not state.batches and not state.waiting and not state.freeing:
                 return
             self.connect()
+            self.ingest_subscribes()
             self.cycle()
             for outgoing in self.link:
                 self.broker.queue.append((outgoing.header, outgoing.payload))
@@ -488,6 +541,9 @@ class World:
                 self.ingest()
             self.broker.queue.clear()
             self.broker.unsent = 0
+            for puback in self.pubacks:
+                self.agent.happened(puback)
+            self.pubacks.clear()
             keys, self.acks = self.acks, []
             if keys:
                 self.agent.happened(Acked(tuple(keys)))

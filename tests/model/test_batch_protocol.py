@@ -1,9 +1,10 @@
 """The agent's half of the batch protocol against a random world and a normaliser written from the text alone.
 
 Crashes between save and do, in the middle of a write and of a start; links that flap and lose what was sent; lost and
-late acknowledgements; prefixes delivered again; brokers killed and restored to an old state, or refusing; full disks;
-lanes, many epochs, hints; damage; copies of the outbox put back. After every step: the ledger balances and equals the
-file, no false gap, nothing doubled, everything bounded; at the end everything accepted came out, in order per lane.
+late acknowledgements; prefixes delivered again; brokers killed and restored to an old state or without ingest's
+session, or refusing; full disks; lanes, many epochs, hints; damage; copies of the outbox put back. After every step:
+the ledger balances and equals the file, no false gap, nothing doubled, everything bounded; at the end everything
+accepted came out, in order per lane.
 `MODEL_SEEDS` and `MODEL_STEPS` make it longer (2,000 seeds a world: some twenty minutes).
 
 Each of these was put into the code once and died here:
@@ -16,7 +17,8 @@ forgotten · the window not held · the state moved though the commit failed · 
 saved ledger without the rows still there · an epoch deleted before its batches · spans merged over a batch · spans
 never merged · a copy of another time not noticed · void numbers passed by the floor · voids not told · a batch that
 lost some rows taken for void · unreadable descriptions taken for acknowledged ones · an unknown last number
-guessed.
+guessed · a batch that nobody heard sent again after those that came later · more than one in flight before the hub
+was heard.
 """
 
 import os
@@ -33,7 +35,8 @@ from tests.model.sqlite_disk import SqliteDisk
 SEEDS = int(os.environ.get("MODEL_SEEDS", "60"))
 STEPS = int(os.environ.get("MODEL_STEPS", "400"))
 WORLDS = {
-    "orderly": {"lossy": False, "copies": False, "damage": False},
+    "orderly": {"lossy": False, "copies": False, "damage": False, "forgetful": False},
+    "forgetful": {"lossy": False, "copies": False, "damage": False},
     "lossy": {"lossy": True, "copies": False, "damage": False},
     "copies": {"lossy": True, "copies": True, "damage": False},
     "all": {"lossy": True, "copies": True, "damage": True},
@@ -66,7 +69,7 @@ def test_nothing_is_lost_doubled_or_falsely_missed(kind: str) -> None:
             raise
 
 
-@pytest.mark.parametrize("kind", ["lossy", "copies"])
+@pytest.mark.parametrize("kind", ["forgetful", "lossy", "copies"])
 def test_the_same_holds_for_the_real_outbox(kind: str) -> None:
     # In memory where that can be had: it is about what is written, not how fast a disk syncs.
     shm = Path("/dev/shm")

@@ -216,8 +216,9 @@ async def test_a_killed_broker_that_forgot_what_it_took_loses_and_doubles_nothin
 async def test_restarts_of_the_agent_close_its_epochs(local_broker, directory):
     async with hub_at(local_broker) as hub:
         gateway = Gateway(directory, local_broker.url)
-        for _ in range(4):
+        for times in range(1, 5):
             await gateway.accept(50)
+            await hub.until(lambda rows=50 * times: len(hub.rows) == rows)
             await gateway.stop()
             gateway.start()
         await gateway.accept(5)
@@ -231,16 +232,19 @@ async def test_restarts_of_the_agent_close_its_epochs(local_broker, directory):
         assert len(hub.normaliser.epochs) >= 3
 
 
-async def test_nobody_subscribed_is_not_taken_and_sent_again(local_broker, directory, monkeypatch):
-    monkeypatch.setattr("edge_agent.uplink.resend_delay_s", lambda attempt, unit: 0.3)
+async def test_nobody_subscribed_is_not_taken_and_sent_again_before_what_is_new(local_broker, directory):
     gateway = Gateway(directory, local_broker.url)
     await gateway.accept(20)
-    while gateway.writer._dispatcher.state.link is None or not gateway.writer._dispatcher.state.link.refusals:
+    while gateway.writer._dispatcher.state.link is None or gateway.writer._dispatcher.state.link.probes < 2:
+        await gateway.accept(1)
         await asyncio.sleep(0.01)
+    assert gateway.writer.unacknowledged() == 1, "nothing more is formed"
     async with hub_at(local_broker) as hub:
-        await hub.until(gateway.drained)
+        await gateway.accept(5)
+        await hub.until(gateway.drained, 10)
         await gateway.stop()
         judge(hub, gateway)
+        assert hub.rows == gateway.accepted
 
 
 async def test_live_goes_at_once_while_a_backlog_drains_beside_it(local_broker, directory, monkeypatch):

@@ -13,6 +13,7 @@ from shared.batch import ClockQuality, Lane, ReadingRecord, encode_record
 from shared.errors import Transient
 from shared.ids import Epoch
 from tests.unit.edge_agent.outbox_files import new_file, row
+from tests.unit.edge_agent.uplink_driver import as_heard
 
 E = Epoch("E" * 22)
 LIMITS = Limits(replay_start_s=0.0, window=256, first_window=256)
@@ -29,13 +30,19 @@ def start(outbox: Outbox, epoch: Epoch = E, **settings) -> Dispatcher:
     return Dispatcher(outbox, state, chance=lambda: 0.5, **settings)
 
 
+def connect(dispatcher: Dispatcher, now: float = 100.0) -> None:
+    """Connected to a hub that was heard already."""
+    dispatcher.happened(Connected(now, 0.5))
+    dispatcher.state = as_heard(dispatcher.state)
+
+
 def submission(*rows) -> Submission:
     return Submission(list(rows), [])
 
 
 def test_rows_are_formed_in_the_commit_that_stores_them(outbox):
     dispatcher = start(outbox)
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     begun = []
     outbox._db.set_trace_callback(lambda sql: begun.append(sql) if sql.startswith(("BEGIN", "COMMIT")) else None)
     made = dispatcher.cycle([submission(row(1), row(2)), submission(row(3))])
@@ -49,10 +56,10 @@ def test_rows_are_formed_in_the_commit_that_stores_them(outbox):
 def test_a_cycle_that_only_sends_writes_nothing(outbox):
     dispatcher = start(outbox)
     dispatcher.cycle([submission(row(1))])
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     first = dispatcher.cycle().outgoing
     dispatcher.happened(Disconnected())
-    dispatcher.happened(Connected(101.0, 0.5))
+    connect(dispatcher, 101.0)
     begun = []
     outbox._db.set_trace_callback(begun.append)
     again = dispatcher.cycle().outgoing
@@ -63,10 +70,10 @@ def test_a_cycle_that_only_sends_writes_nothing(outbox):
 
 def test_a_resend_after_a_restart_is_equal_byte_for_byte(outbox):
     dispatcher = start(outbox)
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     first = dispatcher.cycle([submission(*(row(n, size=n) for n in range(50)))]).outgoing[0]
     again = start(outbox, Epoch("F" * 22))
-    again.happened(Connected(100.0, 0.5))
+    connect(again)
     second = again.cycle().outgoing[0]
     assert (second.key, second.payload) == (first.key, first.payload)
     assert second.header.resent
@@ -74,7 +81,7 @@ def test_a_resend_after_a_restart_is_equal_byte_for_byte(outbox):
 
 def test_nothing_happened_when_the_commit_fails(outbox):
     dispatcher = start(outbox)
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     dispatcher.cycle([submission(row(0))])
     before = dispatcher.state
     pages = outbox._db.execute("PRAGMA page_count").fetchone()[0]
@@ -93,7 +100,7 @@ def test_a_batch_holds_at_most_its_bytes_packed_and_unpacked(outbox):
     noise = [row(os.urandom(30_000).hex()) for _ in range(30)]
     plain = [row(n, size=200_000) for n in range(30)]
     dispatcher.cycle([submission(*noise, *plain)])
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     made = dispatcher.cycle(most=1_000)
     assert sum(out.header.records for out in made.outgoing) == 60
     for out in made.outgoing:
@@ -107,14 +114,14 @@ def test_a_batch_holds_at_most_its_bytes_packed_and_unpacked(outbox):
 def test_a_batch_holds_at_most_a_thousand_records(outbox):
     dispatcher = start(outbox)
     dispatcher.cycle([submission(*(row(n) for n in range(2_500)))])
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     assert [out.header.records for out in dispatcher.cycle().outgoing] == [1_000, 1_000, 500]
 
 
 def test_a_cycle_stops_at_its_limit_so_that_intake_comes_to_its_turn(outbox):
     dispatcher = start(outbox)
     dispatcher.cycle([submission(*(row(n) for n in range(5_000)))])
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     made = dispatcher.cycle(most=2)
     assert made.more
     assert len(made.outgoing) == 1
@@ -129,7 +136,7 @@ def test_a_message_without_readings_is_remembered_too(outbox):
 
 def test_the_header_tells_ledger_and_clock(outbox):
     dispatcher = start(outbox, quality=lambda: ClockQuality.UNSYNCED)
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     header = dispatcher.cycle([submission(row(1, RowClass.ALARM))]).outgoing[0].header
     assert header.ledger == '{"alarm":[1,0,1,0,0,0]}'
     assert (header.clock, header.traceparent) == (ClockQuality.UNSYNCED, None)
@@ -144,18 +151,18 @@ def test_the_header_bears_the_trace_of_the_first_sampled_record_also_when_sent_a
         return replace(row(n), record=encode_record(record))
 
     dispatcher = start(outbox)
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     rows = (row(1), traced(2, "00"), traced(3, "01"), traced(4, "01"))
     first = dispatcher.cycle([submission(*rows)]).outgoing[0]
     assert first.header.traceparent == f"00-{3:032x}-{3:016x}-01"
     dispatcher.happened(Disconnected())
-    dispatcher.happened(Connected(101.0, 0.5))
+    connect(dispatcher, 101.0)
     assert dispatcher.cycle().outgoing[0].header.traceparent == first.header.traceparent
 
 
 def test_acknowledged_rows_leave_the_file_and_at_the_end_all_of_them(outbox):
     dispatcher = start(outbox)
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     dispatcher.cycle([submission(row(1))])
     dispatcher.happened(Acked(((E, 1),)))
     dispatcher.cycle()
@@ -173,7 +180,7 @@ def test_acknowledged_rows_leave_the_file_and_at_the_end_all_of_them(outbox):
 
 def test_when_space_is_short_one_batch_is_freed_at_a_time(outbox):
     dispatcher = start(outbox)
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     for number in range(3):
         dispatcher.cycle([submission(row(number))])
     dispatcher.happened(Acked(((E, 1), (E, 2), (E, 3))))
@@ -186,11 +193,11 @@ def test_when_space_is_short_one_batch_is_freed_at_a_time(outbox):
 
 def test_a_batch_whose_rows_vanished_is_damage(outbox):
     dispatcher = start(outbox)
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     dispatcher.cycle([submission(row(1), row(2))])
     outbox._db.execute("DELETE FROM rows WHERE seq = 2")
     dispatcher.happened(Disconnected())
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     with pytest.raises(OutboxDamaged, match="has 1"):
         dispatcher.cycle()
 
@@ -199,6 +206,6 @@ def test_rows_that_are_no_longer_there_are_not_waited_for(outbox):
     dispatcher = start(outbox)
     dispatcher.cycle([submission(row(1), row(2))])
     outbox._db.execute("DELETE FROM rows")
-    dispatcher.happened(Connected(100.0, 0.5))
+    connect(dispatcher)
     assert dispatcher.cycle().outgoing == []
     assert dispatcher.state.waiting == ()

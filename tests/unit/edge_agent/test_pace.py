@@ -1,6 +1,6 @@
 import pytest
 
-from edge_agent.pace import Bucket, resend_delay_s
+from edge_agent.pace import Bucket, probe_delay_s, resend_delay_s
 
 
 def test_a_bucket_fills_at_its_rate_up_to_its_burst():
@@ -21,3 +21,9 @@ def test_time_that_runs_backwards_gives_nothing():
 def test_resends_wait_a_minute_doubling_to_a_quarter_of_an_hour(attempt, least, most):
     assert resend_delay_s(attempt, 0.0) == least
     assert least < resend_delay_s(attempt, 0.999) < most
+
+
+@pytest.mark.parametrize(("attempt", "least", "most"), [(0, 0.5, 1), (1, 1, 2), (5, 15, 30), (10**6, 15, 30)])
+def test_probes_wait_a_second_doubling_to_half_a_minute(attempt, least, most):
+    assert probe_delay_s(attempt, 0.0) == least
+    assert least < probe_delay_s(attempt, 0.999) < most

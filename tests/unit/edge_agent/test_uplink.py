@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.ledger import Ledger
-from edge_agent.pace import resend_delay_s
+from edge_agent.pace import probe_delay_s, resend_delay_s
 from edge_agent.uplink import step
 from edge_agent.uplink_state import (
     Acked,
@@ -21,6 +21,7 @@ from edge_agent.uplink_state import (
     Sent,
     Thinned,
     Tick,
+    Unheard,
 )
 from shared.batch import Hint, Lane
 from tests.unit.edge_agent.uplink_driver import OLD, Driver, E, OldEpoch, Saved, batch, counts, numbers
@@ -145,6 +146,121 @@ def test_when_a_common_cause_of_refusals_is_mended_all_go_at_once_and_in_order()
     assert uplink.run() == []
     uplink.ack(6)
     assert numbers(uplink.run()) == [1, 2, 3, 4, 5]
+
+
+def waits(uplink: Driver, number: int, times: int) -> list[float]:
+    """Refuse this batch each time that it is sent; the seconds until it was sent again."""
+    found = []
+    for _ in range(times):
+        uplink.unheard(number)
+        before = uplink.state.now
+        while not (sent := numbers(uplink.run())):
+            uplink.later(0.1)
+        assert sent == [number]
+        found.append(uplink.state.now - before)
+    return found
+
+
+def test_where_nobody_listens_only_the_lowest_goes_again_and_soon():
+    uplink = flying(3)
+    for number in (1, 2, 3):  # one burst, so one reason to wait
+        uplink.unheard(number)
+    uplink.rows(5)
+    assert uplink.run() == []
+    expected = [probe_delay_s(attempt, 0.5) for attempt in range(7)]
+    uplink.later(expected[0] + 0.1)
+    assert numbers(uplink.run()) == [1]
+    assert waits(uplink, 1, 6) == pytest.approx(expected[1:], abs=0.2)
+    assert expected[-1] == 22.5
+    assert set(uplink.state.batches) == {(E, 1), (E, 2), (E, 3)}, "nothing is formed"
+
+
+def test_when_somebody_listens_all_go_at_once_in_order_before_what_is_new():
+    uplink = flying(3)
+    uplink.unheard(2)
+    uplink.rows(1)
+    uplink.later(1)
+    assert numbers(uplink.run()) == [1]
+    uplink.ack(1)
+    assert numbers(uplink.run()) == [2, 3, 4]
+    uplink.unheard(4)
+    assert waits(uplink, 2, 1)[0] < 1, "the waits begin anew"
+
+
+def test_only_what_the_hub_took_in_this_connection_tells_that_somebody_listens():
+    uplink = flying(4)
+    uplink.unheard(1)
+    uplink.ack(4)  # of the burst, from before
+    uplink.later(1)
+    assert numbers(uplink.run()) == [1]
+    uplink.tell(Disconnected())
+    uplink.ack(1)
+    uplink.connect(heard=False)
+    assert numbers(uplink.run()) == [2]
+    uplink.unheard(1)  # not of this connection
+    assert uplink.state.link.probes == 0
+    uplink.refuse(2)
+    uplink.ack(2)  # an earlier copy
+    assert not uplink.state.link.heard
+
+
+def test_a_listener_that_went_is_noticed_and_what_was_sent_to_it_goes_again_first():
+    uplink = flying(6)
+    uplink.state = replace(uplink.state, link=replace(uplink.state.link, window=200))
+    uplink.ack(1, 2)
+    uplink.unheard(5)
+    uplink.later(1)
+    assert numbers(uplink.run()) == [3]
+    uplink.ack(3, 5)
+    uplink.rows(1)
+    assert numbers(uplink.run()) == [4, 6, 7]
+    assert uplink.state.link.window == uplink.state.limits.first_window + 1, "as in a new connection"
+
+
+def test_what_was_never_taken_counts_as_no_attempt():
+    uplink = flying(1)
+    waits(uplink, 1, 8)
+    flight = uplink.state.link.flights[E, 1]
+    assert flight.attempts == 1
+    assert flight.resend_at - flight.sent_at == resend_delay_s(0, 0.5)
+    uplink.later(resend_delay_s(0, 0.5) + 0.1)
+    assert numbers(uplink.run()) == [1], "the back-stop"
+
+
+def test_a_batch_that_is_refused_stops_its_lane_neither_heard_nor_unheard():
+    uplink = flying(1)
+    uplink.reconnect(heard=False)
+    uplink.rows(1)
+    uplink.run()
+    uplink.refuse(1)
+    uplink.later(probe_delay_s(0, 0.5) + 0.1)
+    assert numbers(uplink.run()) == [2]
+    uplink.ack(2)
+    uplink.rows(1)
+    assert numbers(uplink.run()) == [3]
+    uplink.later(resend_delay_s(0, 0.5))
+    assert 1 in numbers(uplink.run())
+
+
+def test_refusals_of_everything_let_new_batches_try_one_by_one_and_slowly():
+    uplink = flying(4)
+    for number in (1, 2, 3, 4):
+        uplink.refuse(number)
+    tried = []
+    for _ in range(200):
+        uplink.rows(1)
+        uplink.later(0.1)
+        for number in numbers(uplink.run()):
+            uplink.refuse(number)
+            tried.append(number)
+    assert tried == [5, 6]
+    uplink.rows(1)
+    uplink.later(10)
+    assert numbers(uplink.run()) == [7]
+    uplink.ack(7)
+    assert numbers(uplink.run()) == [1, 2, 3, 4, 5], "in a small window"
+    uplink.ack(1, 2, 3, 4, 5)
+    assert numbers(uplink.run()) == [6]
 
 
 def test_refusals_shrink_the_window():
@@ -314,5 +430,5 @@ def test_lanes_are_kept_over_connections():
 
 def test_every_happening_has_its_step():
     uplink = flying(1)
-    for happening in (Acked(()), Refused((E, 9), 0.5), Disconnected()):
+    for happening in (Acked(()), Refused((E, 9), 0.5), Unheard((E, 9), 0.5), Disconnected()):
         step(uplink.state, happening)

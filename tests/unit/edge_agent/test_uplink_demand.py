@@ -7,7 +7,7 @@ from edge_agent.uplink_demand import demand
 from edge_agent.uplink_state import Form, Free, Hinted, Limits
 from shared import limits
 from shared.batch import Hint, Lane
-from tests.unit.edge_agent.uplink_driver import OLD, OLDER, Driver, E, OldEpoch, Saved, batch, counts
+from tests.unit.edge_agent.uplink_driver import LIMITS, OLD, OLDER, Driver, E, OldEpoch, Saved, batch, counts
 
 
 def test_nothing_is_formed_without_a_connection():
@@ -31,6 +31,51 @@ def test_rows_of_this_connection_are_live_and_go_first():
         (Lane.REPLAY, (2001, 2500)),
     ]
     assert not any(send.resent for send in sends)
+
+
+def test_one_batch_flies_alone_until_the_hub_acknowledges_live_first():
+    uplink = Driver()
+    uplink.rows(2_500)
+    uplink.connect(heard=False)
+    uplink.rows(1)
+    (first,) = uplink.run()
+    assert first.batch.lane is Lane.LIVE
+    uplink.rows(1, alarm=True)
+    uplink.later(20)
+    assert uplink.run() == []
+    uplink.ack(1)
+    sends = uplink.run()
+    assert [send.batch.lane for send in sends] == [Lane.LIVE] + [Lane.REPLAY] * 3
+    assert uplink.state.link.window == LIMITS.first_window + 1
+
+
+def test_the_backlog_asks_too_where_there_is_nothing_live():
+    uplink = Driver()
+    uplink.rows(2_500)
+    uplink.connect(heard=False)
+    assert [send.batch.lane for send in uplink.run()] == [Lane.REPLAY]
+    uplink.unheard(1)
+    uplink.rows(1)
+    uplink.later(1)
+    assert [send.batch.lane for send in uplink.run()] == [Lane.LIVE], "whoever comes gets what is live first"
+    uplink.unheard(2)
+    uplink.rows(1)
+    uplink.later(2)
+    assert [send.batch.number for send in uplink.run()] == [2]
+    uplink.ack(2)
+    assert [send.batch.number for send in uplink.run()] == [3, 1, 4, 5]
+
+
+def test_the_back_stop_needs_nobody_heard():
+    uplink = Driver()
+    uplink.rows(1_500)
+    uplink.connect(heard=False)
+    uplink.run()
+    for _ in range(3):  # Kafka is away
+        uplink.later(300)
+        assert [send.batch.number for send in uplink.run()] == [1]
+    uplink.ack(1)
+    assert [send.batch.number for send in uplink.run()] == [2]
 
 
 def test_the_backlog_waits_for_its_own_moment_after_connecting():

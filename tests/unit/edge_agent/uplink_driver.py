@@ -1,5 +1,7 @@
 """Drives the uplink's core without a store: rows are numbers, a demanded batch takes them all."""
 
+from dataclasses import replace
+
 from edge_agent.row import CLASSES, RowClass, count
 from edge_agent.uplink import demand, step
 from edge_agent.uplink_state import (
@@ -21,6 +23,7 @@ from edge_agent.uplink_state import (
     Sent,
     State,
     Tick,
+    Unheard,
     restore,
 )
 from shared.batch import Lane
@@ -36,6 +39,12 @@ def batch(epoch: Epoch, number: int, first: int, last: int, lane: Lane = Lane.LI
 
 def counts(rows: int, cls: RowClass = RowClass.TELEMETRY):
     return tuple(rows if one is cls else 0 for one in CLASSES)
+
+
+def as_heard(state: State) -> State:
+    """As if the hub had acknowledged something in this connection."""
+    assert state.link is not None
+    return replace(state, link=replace(state.link, heard=True))
 
 
 class Driver:
@@ -60,12 +69,15 @@ class Driver:
         last = self.state.tail + many
         self.tell(Appended(last, tally, last if alarm else 0))
 
-    def connect(self) -> None:
+    def connect(self, *, heard: bool = True) -> None:
+        """`heard`: as if the hub had acknowledged something in this connection already."""
         self.tell(Connected(self.state.now, self.chance))
+        if heard:
+            self.state = as_heard(self.state)
 
-    def reconnect(self) -> None:
+    def reconnect(self, *, heard: bool = True) -> None:
         self.tell(Disconnected())
-        self.connect()
+        self.connect(heard=heard)
 
     def later(self, seconds: float) -> None:
         self.tell(Tick(self.state.now + seconds))
@@ -78,6 +90,9 @@ class Driver:
 
     def refuse(self, number: int) -> None:
         self.tell(Refused((E, number), self.chance))
+
+    def unheard(self, number: int) -> None:
+        self.tell(Unheard((E, number), self.chance))
 
     def run(self, most: int = 10_000) -> list[Send]:
         """Do all that is demanded; the sends of this run."""
@@ -108,4 +123,4 @@ def numbers(sends: list[Send]) -> list[int]:
     return [send.batch.number for send in sends]
 
 
-__all__ = ["E", "LIMITS", "OLD", "OLDER", "Driver", "OldEpoch", "Saved", "batch", "counts", "numbers"]
+__all__ = ["E", "LIMITS", "OLD", "OLDER", "Driver", "OldEpoch", "Saved", "as_heard", "batch", "counts", "numbers"]

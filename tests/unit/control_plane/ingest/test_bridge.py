@@ -1,10 +1,11 @@
 """What leaves when, with a session that only takes notes. With real servers: tests/stack/ingest."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from control_plane.ingest.bridge import Bridge
+from control_plane.ingest.bridge import FILTERS, Bridge
 from control_plane.ingest.config import IngestConfig
 from control_plane.ingest.packets import Message
 from control_plane.ingest.tail import Tail
@@ -48,6 +49,19 @@ class Notes:
     def resume(self):
         self.reading = True
 
+    async def subscribe(self, filters):
+        self.published.append(filters)
+
+    async def ended(self):
+        while len(self.published) < 2:
+            await asyncio.sleep(0)
+        return "the end"
+
+
+class Keeper:
+    def subscribed(self):
+        return
+
 
 @pytest.fixture
 def bridge():
@@ -56,6 +70,7 @@ def bridge():
     )
     made._flow.opened(1)
     made._session = Notes(room=2)
+    made._subscribed = True
     return made
 
 
@@ -101,6 +116,21 @@ async def test_what_was_confirmed_while_disconnected_is_told_to_gateways_and_not
     bridge._received(2, [a_batch("g1", 3, epoch=epoch)])
     assert session.acknowledged == [3]
     assert session.published == [("gateways/g1/acks", {epoch: [1]})] * 2
+
+
+async def test_a_gateway_hears_nothing_before_the_subscription_stands():
+    """What it hears it takes for the word that somebody listens, and sends on."""
+    bridge = Bridge(
+        CONFIG, None, Keeper(), Tail((0,), []), tracing=NoTracing(), clock=SystemClock(), random_unit=lambda: 0.0
+    )
+    bridge._flow.opened(1)
+    bridge._received(1, [a_batch("g1", 7)])
+    bridge._confirmed(waiting(bridge))
+    session = bridge._session = Notes(room=10)
+    bridge._acknowledge()
+    assert session.published == []
+    assert await bridge._until_ended(session, 1) == "the end"
+    assert session.published == [FILTERS, ("gateways/g1/acks", {"e" * 22: [1]})]
 
 
 async def test_reading_pauses_only_beyond_twice_receive_maximum(bridge):
