@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
 from control_plane.registry import events
+from control_plane.registry.credentials import self_routes
 from control_plane.registry.doors import App, Doors
 from control_plane.registry.fleet import routes, type_routes
 from control_plane.registry.guard import Guard
@@ -58,6 +59,7 @@ Readiness = Callable[[], list[str]]
 ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     routes.router,
     type_routes.router,
+    self_routes.router,
 )
 """The sub-rooms' routes."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from control_plane.db.connect import Pool
 from control_plane.registry.broker import Broker
+from control_plane.registry.credentials.store import Credentials
 from control_plane.registry.projector import Projector
 from control_plane.registry.registrar import Registrar
 from control_plane.registry.store import Store
@@ -18,6 +19,7 @@ class Rooms:
 
     database: Pool
     store: Store
+    credentials: Credentials
     broker: Broker
     registrar: Registrar
     projector: Projector

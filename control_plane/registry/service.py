@@ -17,6 +17,7 @@ import uvicorn
 from control_plane.db.connect import pool
 from control_plane.registry import api, events
 from control_plane.registry.broker import Broker, address, service_secret
+from control_plane.registry.credentials.store import Credentials
 from control_plane.registry.doors import App
 from control_plane.registry.key_watch import KeyWatch
 from control_plane.registry.leader import lead
@@ -143,6 +144,7 @@ class Api:
             rooms = Rooms(
                 database=database,
                 store=store,
+                credentials=Credentials(database),
                 broker=broker,
                 registrar=registrar,
                 projector=Projector(store, broker, reconciler.wake),

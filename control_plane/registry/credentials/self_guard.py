@@ -1,0 +1,67 @@
+"""What stands before the devices' own door (`/v1/self`): a valid key of a device that may connect.
+
+A device is known by its key and sees only what is its own, so no role is asked for. A refusal tells nothing: the key
+may be wrong, ended, not valid yet, or its device quarantined, suspended or retired.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+
+from control_plane.registry import projection
+from control_plane.registry.credentials import presented
+from control_plane.registry.problem import Problem, ProblemRaised
+from control_plane.registry.rooms import Rooms
+from shared.authority import Actor, Role
+from shared.device import Kind
+from shared.ids import DeviceId, KeyId
+
+UNKNOWN_KEY = Problem(
+    401, "send a valid key of a device that may connect: Authorization: Bearer KEY", "unauthenticated"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfActor:
+    """The device that asks, by which of its keys, from which address."""
+
+    device_id: DeviceId
+    key_id: KeyId
+    kind: Kind
+    source: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """For the audit log. It has the least role: devices pass no other guard than their own."""
+        return Actor(self.key_id, Role.VIEWER, frozenset(), self.source)
+
+
+class SelfGuard:
+    """Makes the dependency of the devices' own routes. The use of the key is noted before the route is run."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def device(self) -> Any:
+        """A FastAPI dependency whose value is the `SelfActor`; anybody else leaves with 401."""
+        return Depends(self._dependency())
+
+    def _dependency(self) -> Callable[..., Awaitable[SelfActor]]:
+        async def device(
+            request: Request, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
+        ) -> SelfActor:
+            source = request.client.host if request.client else None
+            shown = presented.read_header(authorization)
+            credentials = self._rooms.credentials
+            stored = await credentials.presented(shown.key_id) if shown else None
+            good = presented.matches(shown.secret, stored.hash if stored else None) if shown else False
+            if shown is None or stored is None or not good or not projection.enabled(stored.status):
+                raise ProblemRaised(UNKNOWN_KEY)
+            if not stored.fresh:
+                await credentials.use_keys({shown.key_id: datetime.now(UTC)})
+            return SelfActor(stored.device_id, shown.key_id, stored.kind, source)
+
+        return device

@@ -1,0 +1,98 @@
+"""The rows of keys: the only module that runs `queries.sql` of this sub-room.
+
+Promises: each method is one transaction, or several of which each may be the last. Raises Transient or Permanent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from control_plane.db import queries
+from control_plane.db.connect import Pool, acquire
+from shared.device import Kind, Status
+from shared.ids import DeviceId, KeyId
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_SQL = queries.parse((files(__package__) / "queries.sql").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key that is valid now. `fresh`: its use was noted within the last minute."""
+
+    device_id: DeviceId
+    hash: str
+    kind: Kind
+    status: Status
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """One living key, without its secret. `replaces`: the key that ends once this one was used."""
+
+    key_id: KeyId
+    why: str
+    created_at: datetime
+    last_used_at: datetime | None
+    not_before: datetime | None
+    not_after: datetime | None
+    replaces: KeyId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a device may see of itself."""
+
+    id: DeviceId
+    kind: Kind
+    status: Status
+    gateway_id: DeviceId | None
+    keys: tuple[KeyRow, ...]
+    devices: tuple[DeviceId, ...]
+
+
+class Credentials:
+    """All statements about keys on one pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def presented(self, key_id: KeyId) -> StoredKey | None:
+        """The key, if it is valid now; whether its device may connect is the caller's to judge."""
+        async with acquire(self._pool) as db:
+            row = await db.fetchrow(_SQL["presented"], key_id)
+        if row is None:
+            return None
+        device_id, kind, status = DeviceId(row["device_id"]), Kind(row["kind"]), Status(row["status"])
+        return StoredKey(device_id, row["api_key_hash"], kind, status, row["fresh"])
+
+    async def own(self, device_id: DeviceId, *, most_devices: int) -> Own | None:
+        """The device, its living keys and the first of the devices behind it; None if it is gone."""
+        async with acquire(self._pool) as db:
+            row = await db.fetchrow(_SQL["self"], device_id)
+            keys = await db.fetch(_SQL["keys"], device_id)
+            devices = await db.fetch(_SQL["own_devices"], device_id, most_devices)
+        if row is None:
+            return None
+        return Own(
+            device_id,
+            Kind(row["kind"]),
+            Status(row["status"]),
+            row["gateway_id"],
+            tuple(_key(key) for key in keys),
+            tuple(DeviceId(device["device_id"]) for device in devices),
+        )
+
+    async def use_keys(self, uses: Mapping[KeyId, datetime]) -> None:
+        """Note when keys were last used, at the broker or at REST."""
+        async with acquire(self._pool) as db:
+            await db.execute(_SQL["use_keys"], list(uses), list(uses.values()))
+
+
+def _key(row: "asyncpg.Record") -> KeyRow:
+    return KeyRow(**row)
