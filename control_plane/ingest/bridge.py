@@ -206,10 +206,6 @@ class Bridge:
         session = self._session
         if session is None:
             return
-        session.acknowledge(self._flow.window.due())
-        if self._paused and len(self._flow.window) < self._config.receive_maximum:
-            self._paused = False
-            session.resume()
         waiting = self._flow.hub_acks
         # Of an earlier connection's batches too not before the subscription stands: a gateway takes an
         # acknowledgement for the word that somebody listens.
@@ -217,6 +213,12 @@ class Bridge:
             for gateway, payload in waiting.take(session.publish_room()):
                 session.publish(topics.build(topics.Channel.ACKS, gateway), payload)
             events.HUB_ACKS_FORGOTTEN.set(waiting.forgotten)
+        # Behind the hub's acknowledgements: killed in between, ingest gets the batches again and acknowledges them
+        # again. The other way round their gateway would wait for its back-stop timer.
+        session.acknowledge(self._flow.window.due())
+        if self._paused and len(self._flow.window) < self._config.receive_maximum:
+            self._paused = False
+            session.resume()
 
     def _published(self, reason_code: int) -> None:
         if reason_code >= _FAILURE:

@@ -102,6 +102,23 @@ async def test_acknowledgements_wait_for_room_and_leave_as_it_comes(bridge):
     assert [topic for topic, _ in session.published][3:] == ["gateways/g4/acks", "gateways/g5/acks"]
 
 
+async def test_a_gateway_is_told_before_the_broker(bridge):
+    """Killed in between, ingest gets the batch again; the other way round nobody would tell the gateway."""
+    order = []
+
+    class Ordered(Notes):
+        def acknowledge(self, packet_ids):
+            order.extend(["broker"] * len(packet_ids))
+
+        def publish(self, topic, payload):
+            order.append("gateway")
+
+    bridge._session = Ordered(room=9)
+    bridge._received(1, [a_batch("g1", 7)])
+    bridge._confirmed(waiting(bridge))
+    assert order == ["gateway", "broker"]
+
+
 async def test_what_was_confirmed_while_disconnected_is_told_to_gateways_and_not_to_the_broker(bridge):
     """The broker delivers it again by the new connection, and is answered there."""
     epoch = new_epoch()
