@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from control_plane.analytics import number_ranges
 from control_plane.analytics.normalizer import Outcome
 from shared.batch import Lane
+from shared.bounded import Bounded
 from shared.events import Event
 
 RAW = Counter("telemetry_raw_records", "Raw records, each by its one fate", ["fate"])
@@ -87,7 +88,7 @@ class Ledgers:
     LIMIT = 10_000
 
     def __init__(self) -> None:
-        self._newest: dict[str, _Accounts] = {}
+        self._newest: Bounded[str, _Accounts] = Bounded(self.LIMIT)
         self._sums: dict[tuple[str, str], int] = {}
 
     def hear(self, gateway: str, ledger: str) -> None:
@@ -99,10 +100,9 @@ class Ledgers:
         known = self._newest.get(gateway)
         if known is not None and _accepted(heard) < _accepted(known):
             return
-        self._newest.pop(gateway, None)
-        if len(self._newest) >= self.LIMIT:
-            self._add(-1, self._newest.pop(next(iter(self._newest))))
-        self._newest[gateway] = heard
+        forgotten = self._newest.keep(gateway, heard)
+        if forgotten is not None:
+            self._add(-1, forgotten[1])
         if known is not None:
             self._add(-1, known)
         self._add(1, heard)

@@ -27,8 +27,10 @@ from control_plane.analytics.normalizer_events import (
 from control_plane.db import connect
 from control_plane.db.kafka_reader import stop_reader
 from shared.backoff import Backoff
+from shared.bounded import Bounded
 from shared.device import DeviceView, decode_view
 from shared.errors import HubError, Transient
+from shared.rates import RECORD_KEY, Defaults, decode_defaults
 from shared.topics import Kafka
 
 ASK_S = 0.2
@@ -49,13 +51,15 @@ class RegistryView:
         self._bootstrap = bootstrap
         self._database_url = database_url
         self._views: dict[str, DeviceView] = {}
+        self.defaults = Defaults()
+        """What types and the policy say of limits, as far as it is known here."""
         self._begun = threading.Event()
         self._caught_up = threading.Event()
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # made and closed by the thread
         self._stopping = asyncio.Event()
         self._pool: Any = None
-        self._asked: dict[str, float] = {}
+        self._asked: Bounded[str, float] = Bounded(_ASKED_LIMIT)
         self._quiet_until = 0.0
         self._thread = threading.Thread(target=self._run, name="registry-view", daemon=True)
 
@@ -117,10 +121,7 @@ class RegistryView:
         for text in found:
             self._learn(decode_view(text.encode()))
         for name in wanted:
-            self._asked.pop(name, None)  # the newest stand at the end
-            self._asked[name] = now
-        while len(self._asked) > _ASKED_LIMIT:
-            del self._asked[next(iter(self._asked))]
+            self._asked.keep(name, now)
 
     async def _find(self, wanted: list[str]) -> list[str]:
         async with connect.acquire(self._pool) as connection:
@@ -227,6 +228,10 @@ class RegistryView:
             self._views.pop((key or b"").decode("utf-8", "replace"), None)
             return
         try:
-            self._learn(decode_view(value))
+            if key == RECORD_KEY:
+                told = decode_defaults(value)
+                self.defaults = told if told.version >= self.defaults.version else self.defaults
+            else:
+                self._learn(decode_view(value))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             RegistryRecordUnreadable(str(error)[:200]).emit()

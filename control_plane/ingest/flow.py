@@ -23,6 +23,7 @@ from control_plane.ingest.packets import Message
 from control_plane.ingest.raw_record import Copied, Headers, Origin, Stamp
 from control_plane.ingest.window import Ticket, Window
 from shared import limits
+from shared.bounded import Bounded
 from shared.recent import Recent
 
 _NO_MARKS: Headers = []
@@ -112,8 +113,7 @@ class Flow:
         self.queues: list[deque[Arrival]] = [deque() for _ in range(partitions)]
         self._recent = Recent(remember, seed)
         self._pending: dict[bytes, Arrival] = {}
-        self._origins: dict[bytes, Origin | None] = {}
-        self._origins_limit = origins_limit
+        self._origins: Bounded[bytes, Origin | None] = Bounded(origins_limit)
         self._unacknowledged_limit = unacknowledged_limit
         self._closed = False
 
@@ -189,9 +189,8 @@ class Flow:
         try:
             return self._origins[topic]
         except KeyError:
-            if len(self._origins) >= self._origins_limit:
-                del self._origins[next(iter(self._origins))]
-            found = self._origins[topic] = raw_record.origin(topic, len(self.queues))
+            found = raw_record.origin(topic, len(self.queues))
+            self._origins.keep(topic, found)
             return found
 
 

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from control_plane.registry import events
+from control_plane.registry import events, policies
 from control_plane.registry.credentials import self_routes
 from control_plane.registry.doors import App, Doors
 from control_plane.registry.fleet import routes, type_routes
@@ -60,6 +60,7 @@ ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     routes.router,
     type_routes.router,
     self_routes.router,
+    policies.router,
 )
 """The sub-rooms' routes."""
 

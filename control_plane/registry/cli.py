@@ -5,12 +5,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from control_plane.registry import policy_cli
 from control_plane.registry.cli_words import Nouns, say
 from control_plane.registry.fleet import device_cli, type_cli
 
 NOUNS: tuple[Callable[[Nouns], None], ...] = (
     device_cli.register,
     type_cli.register,
+    policy_cli.register,
 )
 """The sub-rooms' commands."""
 

@@ -257,3 +257,11 @@ class RequestFailed(Event):
     method: str
     route: str
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged(Event):
+    """Somebody replaced a policy."""
+
+    policy: str
+    version: int

@@ -88,9 +88,10 @@ class RestClient:
         """POST of a change that may be sent twice. Raises HubError."""
         return self._send("POST", path, json=body)
 
-    def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """PUT. Raises HubError."""
-        return self._send("PUT", path, json=body)
+    def put(self, path: str, body: Mapping[str, Any], *, version: int | None = None) -> dict[str, Any]:
+        """PUT; with `version` only if that is what it replaces. Raises HubError."""
+        headers = {} if version is None else {"If-Match": f'"{version}"'}
+        return self._send("PUT", path, json=body, headers=headers)
 
     def pages(self, path: str, items: str, **query: str | int | None) -> Iterator[dict[str, Any]]:
         """All entries of a list, page after page. Raises HubError."""

@@ -81,11 +81,14 @@ def _topics(modules: list[ModuleType]) -> list[Topic]:
     from control_plane.analytics.records import RAW_TYPE  # noqa: PLC0415
     from control_plane.db import kafka  # noqa: PLC0415
     from control_plane.db.setup import SetupConfig  # noqa: PLC0415
+    from shared.rates import RECORD_TYPE  # noqa: PLC0415
+    from shared.topics import Kafka  # noqa: PLC0415
 
     defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(SetupConfig)}
     writers = [value for module in modules for value in vars(module).values() if isinstance(value, Writer)]
     types = {(writer._topic.value, writer._type[1].decode()) for writer in writers}
     types |= {(name, name) for name in (RAW_TYPE, *schema_names())}
+    types.add((Kafka.REGISTRY.value, RECORD_TYPE))
     return [
         Topic(
             topic.name,

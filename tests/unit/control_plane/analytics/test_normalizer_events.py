@@ -113,8 +113,8 @@ def test_classes_are_an_outboxs_and_doubt_is_no_class(ledgers):
     assert {sample.labels["class"] for sample in samples} == {"telemetry"}
 
 
-def test_of_too_many_gateways_those_heard_last_are_summed(ledgers, monkeypatch):
-    monkeypatch.setattr(Ledgers, "LIMIT", 2)
+def test_of_too_many_gateways_those_heard_last_are_summed(ledgers):
+    ledgers._newest.capacity = 2
     ledgers.hear("a", ledger(1, 1))
     ledgers.hear("b", ledger(20, 20))
     ledgers.hear("a", ledger(3, 3))

@@ -8,8 +8,9 @@ import pytest
 
 from control_plane.analytics import registry_view
 from control_plane.analytics.registry_view import RegistryView
-from shared.device import encode_view
+from shared.device import Limits, encode_view
 from shared.errors import Transient
+from shared.rates import RECORD_KEY, Defaults, encode_defaults
 from tests.unit.control_plane.analytics.raw_kit import device, gateway
 
 NOWHERE = "127.0.0.1:9"
@@ -64,6 +65,16 @@ def test_a_record_that_is_none_is_passed_over():
     assert len(view) == 0
 
 
+def test_what_is_told_of_limits_is_no_device():
+    view = RegistryView(NOWHERE, None)
+    assert view.defaults == Defaults()
+    for version in (4, 3):
+        told = Defaults(version=version, types={"t": Limits(messages_per_s=float(version))})
+        view._apply(RECORD_KEY, encode_defaults(told))
+    view._apply(RECORD_KEY, b"[]")
+    assert (len(view), view.defaults.version) == (0, 4)
+
+
 def test_each_id_is_asked_for_once_in_a_while(view, monkeypatch):
     view.ask({"late", "nobody"})
     assert view.get("late").version == 3
@@ -75,8 +86,8 @@ def test_each_id_is_asked_for_once_in_a_while(view, monkeypatch):
     assert view.questions[-1] == ["nobody"]
 
 
-def test_what_was_asked_is_remembered_within_bounds(view, monkeypatch):
-    monkeypatch.setattr(registry_view, "_ASKED_LIMIT", 3)
+def test_what_was_asked_is_remembered_within_bounds(view):
+    view._asked.capacity = 3
     for n in range(6):
         view.ask({f"n{n}"})
     assert list(view._asked) == ["n3", "n4", "n5"]
