@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from control_plane.registry import events, policies
 from control_plane.registry.credentials import self_routes
 from control_plane.registry.doors import App, Doors
-from control_plane.registry.fleet import routes, type_routes
+from control_plane.registry.fleet import group_routes, routes, type_routes
 from control_plane.registry.guard import Guard
 from control_plane.registry.problem import MEDIA_TYPE, FieldError, Problem, ProblemRaised
 from control_plane.registry.rooms import Rooms
@@ -61,6 +61,7 @@ ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     type_routes.router,
     self_routes.router,
     policies.router,
+    group_routes.router,
 )
 """The sub-rooms' routes."""
 
@@ -110,7 +111,11 @@ def _windows(app: FastAPI, readiness: Readiness) -> None:
 def _refusals(app: FastAPI) -> None:
     @app.exception_handler(ProblemRaised)
     async def raised(_: Request, error: ProblemRaised) -> Response:
-        return _response(error.problem)
+        if error.problem.status == 304:
+            return Response(status_code=304, headers=error.headers)
+        response = _response(error.problem)
+        response.headers.update(error.headers)
+        return response
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

@@ -32,13 +32,16 @@ class Device:
     created_at: datetime
     updated_at: datetime
     keys: tuple[KeyUse, ...] = ()
+    location: Mapping[str, Any] | None = None
+    limits: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceType:
-    """One type and what is expected of its metrics."""
+    """One type: what is expected of its metrics, and how much its devices may send."""
 
     name: str
     metrics: Mapping[str, Mapping[str, Any]]
+    limits: Mapping[str, float] | None
     version: int
     updated_at: datetime

@@ -77,7 +77,8 @@ class Doors:
 
 def _is_json(scope: Scope) -> bool:
     kinds = [value for name, value in scope["headers"] if name == b"content-type"]
-    return any(kind.split(b";")[0].strip().lower() == b"application/json" for kind in kinds)
+    named = {kind.split(b";")[0].strip().lower() for kind in kinds}
+    return not named.isdisjoint((b"application/json", b"application/merge-patch+json"))
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -1,6 +1,6 @@
 """Problem details (RFC 9457): one form for every refusal of the REST API. PURE."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -71,6 +71,7 @@ class Problem:
 class ProblemRaised(Exception):  # noqa: N818 - it carries the answer, it is not an error of ours
     """Leaves a route with a refusal."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(problem.detail)
         self.problem = problem
+        self.headers = dict(headers or {})

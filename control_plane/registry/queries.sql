@@ -61,7 +61,8 @@ SELECT key_id FROM keys
 INSERT INTO device_types (name) VALUES ($1) ON CONFLICT (name) DO NOTHING
 
 -- name: insert_device
-INSERT INTO devices (id, serial, type, kind, status, labels) VALUES ($1, $2, $3, $4, 'provisioned', $5)
+INSERT INTO devices (id, serial, type, kind, status, labels, location)
+VALUES ($1, $2, $3, $4, 'provisioned', $5, $6)
 
 -- name: insert_ownership
 INSERT INTO gateway_ownership (device_id, gateway_id, from_at) VALUES ($1, $2, now())
@@ -99,17 +100,6 @@ SELECT key_id, created_at, last_used_at FROM device_credentials
 WHERE device_id = $1 AND held_at IS NOT NULL AND ended_at IS NULL
 ORDER BY created_at
 
--- name: devices
-SELECT d.*, o.gateway_id
-FROM devices AS d
-LEFT JOIN gateway_ownership AS o ON o.device_id = d.id AND o.until_at IS NULL
-WHERE d.registered_at IS NOT NULL
-    AND d.id > $1
-    AND ($2::text IS NULL OR d.kind = $2)
-    AND ($3::text IS NULL OR o.gateway_id = $3)
-ORDER BY d.id
-LIMIT $4
-
 -- name: end_ownership
 UPDATE gateway_ownership SET until_at = greatest(now(), from_at) WHERE device_id = $1 AND until_at IS NULL
 
@@ -117,16 +107,16 @@ UPDATE gateway_ownership SET until_at = greatest(now(), from_at) WHERE device_id
 SELECT gateway_id FROM gateway_ownership WHERE device_id = $1 AND until_at IS NULL
 
 -- name: types
-SELECT name, metrics, version, updated_at FROM device_types WHERE name > $1 ORDER BY name LIMIT $2
+SELECT name, metrics, limits, version, updated_at FROM device_types WHERE name > $1 ORDER BY name LIMIT $2
 
 -- name: type
-SELECT name, metrics, version, updated_at FROM device_types WHERE name = $1
+SELECT name, metrics, limits, version, updated_at FROM device_types WHERE name = $1
 
 -- name: put_type
-INSERT INTO device_types (name, metrics) VALUES ($1, $2)
+INSERT INTO device_types (name, metrics, limits) VALUES ($1, $2, $3)
 ON CONFLICT (name) DO UPDATE
-SET metrics = excluded.metrics, version = device_types.version + 1, updated_at = now()
-RETURNING name, metrics, version, updated_at
+SET metrics = excluded.metrics, limits = excluded.limits, version = device_types.version + 1, updated_at = now()
+RETURNING name, metrics, limits, version, updated_at
 
 -- name: broker_keys
 SELECT

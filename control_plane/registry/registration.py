@@ -27,10 +27,20 @@ class Request:
     id: DeviceId | None = None
     gateway_id: DeviceId | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    location: Mapping[str, str | float] = field(default_factory=dict)
 
     def fingerprint(self) -> bytes:
         """SHA-256 of what is asked: two requests of one Idempotency-Key must agree in it."""
-        fields = [self.id, self.serial, self.type, self.kind, self.gateway_id, sorted(self.labels.items())]
+        fields: list[object] = [
+            self.id,
+            self.serial,
+            self.type,
+            self.kind,
+            self.gateway_id,
+            sorted(self.labels.items()),
+        ]
+        if self.location:  # as it was before there were locations, for the keys that are kept since then
+            fields.append(sorted(self.location.items()))
         return hashlib.sha256(json.dumps(fields).encode()).digest()
 
 
@@ -70,6 +80,7 @@ class Refusal(StrEnum):
     GATEWAY_UNKNOWN = "gateway-unknown"
     GATEWAY_BEHIND_GATEWAY = "gateway-behind-gateway"
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
+    TOO_MANY_LABELS = "too-many-labels"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,22 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Location(_Document):
+    """Where it stands; each part may be left out."""
+
+    place: Annotated[str, Field(min_length=1, max_length=128, pattern=_NO_CONTROL)] | None = None
+    lat: Annotated[FiniteFloat, Field(ge=-90, le=90)] | None = None
+    lon: Annotated[FiniteFloat, Field(ge=-180, le=180)] | None = None
+
+
+class RateLimits(_Document):
+    """How much may be sent; what is left out is the type's, or the hub's default."""
+
+    messages_per_s: Annotated[FiniteFloat, Field(gt=0, le=1e9)] | None = None
+    bytes_per_s: Annotated[FiniteFloat, Field(gt=0, le=1e12)] | None = None
+    readings_per_s: Annotated[FiniteFloat, Field(gt=0, le=1e9)] | None = None
+
+
 class NewDevice(_Document):
     """A registration."""
 
@@ -59,6 +75,7 @@ class NewDevice(_Document):
         default=None, description="The gateway that speaks for it; none: directly attached."
     )
     labels: Annotated[dict[LabelName, LabelValue], Field(max_length=LABELS)] = {}
+    location: Location | None = None
 
     def request(self) -> Request:
         """The same in the domain's words."""
@@ -69,6 +86,7 @@ class NewDevice(_Document):
             id=DeviceId(self.id) if self.id else None,
             gateway_id=DeviceId(self.gateway_id) if self.gateway_id else None,
             labels=self.labels,
+            location=self.location.model_dump(exclude_none=True) if self.location else {},
         )
 
 
@@ -102,10 +120,15 @@ class TypeExpectation(_Document):
     )
 
     metrics: Annotated[dict[LabelName, MetricExpectation], Field(max_length=METRICS)]
+    limits: RateLimits | None = Field(default=None, description="For each of its devices that has none of its own.")
 
     def stored(self) -> dict[str, Any]:
-        """What the database keeps: only what was said."""
+        """The metrics as the database keeps them: only what was said."""
         return {name: metric.model_dump(exclude_none=True) for name, metric in self.metrics.items()}
+
+    def stored_limits(self) -> dict[str, float] | None:
+        """The limits likewise."""
+        return self.limits.model_dump(exclude_none=True) if self.limits else None
 
 
 class KeyView(BaseModel):
@@ -126,7 +149,9 @@ class DeviceView(BaseModel):
     status: Status
     gateway_id: str | None
     labels: dict[str, str]
-    version: int = Field(description="Rises with every change; also the ETag.")
+    location: dict[str, str | float] | None = Field(description="place, lat, lon, as far as known.")
+    limits: dict[str, float] | None = Field(description="Its own limits; null: its type's, or the default.")
+    version: int = Field(description="Rises with every change of what the registry says of it.")
     created_at: datetime
     updated_at: datetime
 
@@ -147,7 +172,7 @@ class RegisteredDevice(DeviceDetail):
 
 
 class DeviceList(BaseModel):
-    """A page of devices in order of id."""
+    """A page of devices in order of id. It may be shorter than `limit`, even empty, and not the last."""
 
     devices: list[DeviceView]
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
@@ -158,6 +183,7 @@ class TypeView(BaseModel):
 
     name: str
     metrics: dict[str, dict[str, str | float]] = Field(description="What was said of each metric: unit, min, max.")
+    limits: dict[str, float] | None = Field(description="For each of its devices that has none of its own.")
     version: int
     updated_at: datetime
 
@@ -187,7 +213,10 @@ def registered(device: Device, api_key: str | None) -> RegisteredDevice:
 def type_view(found: DeviceType) -> TypeView:
     """A type as it is shown."""
     metrics = {name: dict(values) for name, values in found.metrics.items()}
-    return TypeView(name=found.name, metrics=metrics, version=found.version, updated_at=found.updated_at)
+    limits = dict(found.limits) if found.limits else None
+    return TypeView(
+        name=found.name, metrics=metrics, limits=limits, version=found.version, updated_at=found.updated_at
+    )
 
 
 def _fields(device: Device) -> dict[str, Any]:
@@ -199,6 +228,8 @@ def _fields(device: Device) -> dict[str, Any]:
         "status": device.status,
         "gateway_id": device.gateway_id,
         "labels": dict(device.labels),
+        "location": dict(device.location) if device.location else None,
+        "limits": dict(device.limits) if device.limits else None,
         "version": device.version,
         "created_at": device.created_at,
         "updated_at": device.updated_at,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from control_plane.db.connect import Pool
 from control_plane.registry.broker import Broker
 from control_plane.registry.credentials.store import Credentials
+from control_plane.registry.fleet.changes import Changes
+from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.projector import Projector
 from control_plane.registry.registrar import Registrar
 from control_plane.registry.store import Store
@@ -23,5 +25,7 @@ class Rooms:
     broker: Broker
     registrar: Registrar
     projector: Projector
+    finder: Finder
+    changes: Changes
     pseudonym: Callable[[str], str]
     reconcile: Callable[[], None]

@@ -19,6 +19,8 @@ from control_plane.registry import api, events
 from control_plane.registry.broker import Broker, address, service_secret
 from control_plane.registry.credentials.store import Credentials
 from control_plane.registry.doors import App
+from control_plane.registry.fleet.changes import Changes
+from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.key_watch import KeyWatch
 from control_plane.registry.leader import lead
 from control_plane.registry.projector import Projector
@@ -148,6 +150,8 @@ class Api:
                 broker=broker,
                 registrar=registrar,
                 projector=Projector(store, broker, reconciler.wake),
+                finder=Finder(database),
+                changes=Changes(database),
                 pseudonym=partial(pseudonym, secrets.pseudonym_key),
                 reconcile=reconciler.wake,
             )

@@ -119,13 +119,7 @@ class Store:
             row = await db.fetchrow(_SQL["device"], device_id)
             keys = await db.fetch(_SQL["keys"], device_id) if row else []
         uses = tuple(KeyUse(key["key_id"], key["created_at"], key["last_used_at"]) for key in keys)
-        return _device(row, uses) if row else None
-
-    async def devices(self, *, after: str, limit: int, kind: Kind | None, gateway_id: str | None) -> list[Device]:
-        """Registered devices in order of id, from the first one after `after`; without their keys."""
-        async with acquire(self._pool) as db:
-            rows = await db.fetch(_SQL["devices"], after, kind.value if kind else None, gateway_id, limit)
-        return [_device(row) for row in rows]
+        return device_of(row, uses) if row else None
 
     async def assign(self, device_id: DeviceId, gateway_id: DeviceId | None, actor: Actor) -> Refused | bool:
         """Put the device behind `gateway_id` from now on (None: directly attached); False if there is no such device.
@@ -160,11 +154,14 @@ class Store:
         async with acquire(self._pool) as db:
             return [_type(row) for row in await db.fetch(_SQL["types"], after, limit)]
 
-    async def put_type(self, name: str, metrics: Mapping[str, Any], actor: Actor) -> DeviceType:
-        """Make the type, or replace what is expected of its metrics."""
+    async def put_type(
+        self, name: str, metrics: Mapping[str, Any], limits: Mapping[str, float] | None, actor: Actor
+    ) -> DeviceType:
+        """Make the type, or replace all that was said of it."""
         async with transaction(self._pool) as db:
-            row = await db.fetchrow(_SQL["put_type"], name, json.dumps(metrics))
-            await journal.audit(db, actor, "type.put", name)
+            said = json.dumps(limits) if limits else None
+            row = await db.fetchrow(_SQL["put_type"], name, json.dumps(metrics), said)
+            await journal.audit(db, actor, "type.put", name, {"metrics": metrics, "limits": limits})
         assert row is not None
         return _type(row)
 
@@ -278,7 +275,10 @@ async def _insert(
     device_id = decision.device_id
     labels = json.dumps(dict(request.labels))
     await db.execute(_SQL["insert_type"], request.type)
-    await db.execute(_SQL["insert_device"], device_id, request.serial, request.type, request.kind.value, labels)
+    location = json.dumps(dict(request.location)) if request.location else None
+    await db.execute(
+        _SQL["insert_device"], device_id, request.serial, request.type, request.kind.value, labels, location
+    )
     await db.execute(_SQL["insert_credential"], key.key_id, device_id, key.hash)
     if request.gateway_id is not None:
         await db.execute(_SQL["insert_ownership"], device_id, request.gateway_id)
@@ -304,7 +304,8 @@ def _holder(row: asyncpg.Record | None) -> Holder | None:
     return Holder(DeviceId(row["id"]), row["registered"]) if row else None
 
 
-def _device(row: asyncpg.Record, keys: tuple[KeyUse, ...] = ()) -> Device:
+def device_of(row: asyncpg.Record, keys: tuple[KeyUse, ...] = ()) -> Device:
+    """A row of devices with its `gateway_id`."""
     return Device(
         id=row["id"],
         serial=row["serial"],
@@ -317,8 +318,11 @@ def _device(row: asyncpg.Record, keys: tuple[KeyUse, ...] = ()) -> Device:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         keys=keys,
+        location=json.loads(row["location"]) if row["location"] else None,
+        limits=json.loads(row["limits"]) if row["limits"] else None,
     )
 
 
 def _type(row: asyncpg.Record) -> DeviceType:
-    return DeviceType(row["name"], json.loads(row["metrics"]), row["version"], row["updated_at"])
+    limits = json.loads(row["limits"]) if row["limits"] else None
+    return DeviceType(row["name"], json.loads(row["metrics"]), limits, row["version"], row["updated_at"])

@@ -10,7 +10,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "control_plane/registry/key_watch.py": "tests/stack/registry/test_service.py",
     "control_plane/registry/store.py": "tests/stack/registry/test_registrar.py",
     "control_plane/registry/fleet/answers.py": "tests/unit/control_plane/registry/test_api.py",
-    "control_plane/registry/fleet/routes.py": "tests/unit/control_plane/registry/test_api.py",
+    "control_plane/registry/fleet/group_routes.py": "tests/stack/registry/fleet/test_api.py",
     "control_plane/registry/fleet/type_routes.py": "tests/unit/control_plane/registry/test_api.py",
     "control_plane/registry/cli.py": "tests/unit/control_plane/registry/fleet/test_device_cli.py",
     "control_plane/registry/cli_words.py": "tests/unit/control_plane/registry/fleet/test_device_cli.py",

@@ -42,6 +42,6 @@ def router(rooms: Rooms, guard: Guard) -> APIRouter:
         name: Annotated[str, name_of], body: resources.TypeExpectation, actor: Annotated[Actor, operator]
     ) -> resources.TypeView:
         """Makes the type, or replaces all that was said of it."""
-        return resources.type_view(await rooms.store.put_type(name, body.stored(), actor))
+        return resources.type_view(await rooms.store.put_type(name, body.stored(), body.stored_limits(), actor))
 
     return found

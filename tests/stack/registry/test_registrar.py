@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from control_plane.registry import dynsec, registrar
+from control_plane.registry.fleet.finder import Finder
+from control_plane.registry.fleet.search import Filter
 from control_plane.registry.registrar import Registered
 from control_plane.registry.registration import Create, Refusal, Refused, Request
 from control_plane.registry.store import NewKey
@@ -84,7 +86,7 @@ async def test_after_a_crash_before_the_end_asking_again_registers(
         with pytest.raises(Crash):
             await parts.registrar.register(REQUEST, ACTOR, key)
     assert await parts.store.device(DEV) is None, "what was never answered is not there"
-    assert await parts.store.devices(after="", limit=10, kind=None, gateway_id=None) == []
+    assert (await Finder(parts.database).page(Filter(), after="", limit=10)).devices == []
     again = await register(parts, key)
     assert again.api_key is not None
     assert await connect_code(parts.port, DEV, again.api_key) == 0

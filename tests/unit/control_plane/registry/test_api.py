@@ -16,6 +16,10 @@ from control_plane.db.api_token import split_token, token_hash
 from control_plane.db.secret_files import new_token
 from control_plane.registry import api
 from control_plane.registry.device import Device
+from control_plane.registry.fleet.finder import Page
+from control_plane.registry.fleet.patch import Patch
+from control_plane.registry.fleet.search import Filter
+from control_plane.registry.life import Move
 from control_plane.registry.registrar import Registered
 from control_plane.registry.registration import Refusal, Refused, Request
 from control_plane.registry.tokens import Stored
@@ -40,6 +44,8 @@ class StandIn:
         self.outcome: Registered | Refused = Registered(device("dev"), Secret("k:a.secret"))
         self.asked: list[tuple[Any, ...]] = []
         self.names = ["a", "b", "c"]
+        self.done: Any = None
+        self.projected: list[str] = []
 
     async def token(self, token_id: str) -> Stored | None:
         if self.trouble:
@@ -57,9 +63,22 @@ class StandIn:
     async def device(self, device_id: str) -> Device | None:
         return device(device_id) if device_id in self.names else None
 
-    async def devices(self, *, after: str, limit: int, kind: Kind | None, gateway_id: str | None) -> list[Device]:
-        self.asked.append((after, limit, kind, gateway_id))
-        return [device(name) for name in self.names if name > after][:limit]
+    async def page(self, wanted: Filter, *, after: str, limit: int) -> Page:
+        self.asked.append((after, limit, wanted))
+        there = [device(name) for name in self.names if name > after]
+        return Page(there[:limit], there[limit - 1].id if len(there) > limit else None)
+
+    async def patch(self, device_id: str, asked: Patch, allowed: frozenset[int] | None, actor: Actor) -> Any:
+        self.asked.append((device_id, asked, allowed))
+        return self.done
+
+    async def move(self, device_id: str, wanted: Move, actor: Actor, reason: str | None) -> Any:
+        self.asked.append((device_id, wanted, reason))
+        return self.done
+
+    async def projected_device(self, device_id: str) -> bool:
+        self.projected.append(device_id)
+        return True
 
 
 @pytest.fixture
@@ -68,7 +87,8 @@ def hub() -> StandIn:
 
 
 def client(hub: StandIn, role: Role | None = Role.ADMIN, readiness: list[str] | None = None) -> httpx.AsyncClient:
-    rooms: Any = SimpleNamespace(store=hub, registrar=hub)
+    projector = SimpleNamespace(device=hub.projected_device)
+    rooms: Any = SimpleNamespace(store=hub, registrar=hub, finder=hub, changes=hub, projector=projector)
     app: Any = api.build(rooms, lambda: readiness or [])
     headers = {"Authorization": f"Bearer {TOKENS[role]}"} if role else {}
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -185,7 +205,7 @@ async def test_a_list_in_pages(hub: StandIn) -> None:
         second = (await rest.get("/v1/devices", params={"limit": 2, "cursor": first["next_cursor"]})).json()
     assert [item["id"] for page in (first, second) for item in page["devices"]] == ["a", "b", "c"]
     assert second["next_cursor"] is None
-    assert hub.asked == [("", 3, Kind.DEVICE, "gw"), ("b", 3, None, None)]
+    assert hub.asked == [("", 2, Filter(kind=Kind.DEVICE, gateway_id="gw")), ("b", 2, Filter())]
 
 
 async def test_what_is_not_there(hub: StandIn) -> None:

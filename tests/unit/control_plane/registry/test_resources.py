@@ -75,7 +75,7 @@ def test_expectations_that_make_no_sense(metric: dict[str, float]) -> None:
 def test_only_what_was_said_is_stored_and_shown() -> None:
     stored = TypeExpectation.model_validate({"metrics": {"t": {"max": 60}, "v": {}}}).stored()
     assert stored == {"t": {"max": 60.0}, "v": {}}
-    assert type_view(DeviceType("x", stored, 1, AT)).metrics == stored
+    assert type_view(DeviceType("x", stored, None, 1, AT)).metrics == stored
 
 
 def test_keys_are_shown_without_secrets_and_the_new_one_once() -> None:
