@@ -50,6 +50,11 @@ def new_key_id() -> KeyId:
     return KeyId("k:" + _random(12))
 
 
+def new_enrolment_id() -> str:
+    """An enrolment token's public half."""
+    return "e-" + _random(12)
+
+
 def new_secret() -> str:
     """A key's secret half: 256 random bits, base64url."""
     return secrets.token_urlsafe(32)
