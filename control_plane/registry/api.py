@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from control_plane.registry import events, policies
 from control_plane.registry.credentials import self_routes
 from control_plane.registry.doors import App, Doors
+from control_plane.registry.enrolment import routes as enrolment_routes
 from control_plane.registry.fleet import group_routes, routes, type_routes
 from control_plane.registry.guard import Guard
 from control_plane.registry.problem import MEDIA_TYPE, FieldError, Problem, ProblemRaised
@@ -62,6 +63,7 @@ ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     self_routes.router,
     policies.router,
     group_routes.router,
+    enrolment_routes.router,
 )
 """The sub-rooms' routes."""
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from control_plane.registry import policy_cli
 from control_plane.registry.cli_words import Nouns, say
+from control_plane.registry.enrolment import cli as enrolment_cli
 from control_plane.registry.fleet import device_cli, type_cli
 
 NOUNS: tuple[Callable[[Nouns], None], ...] = (
     device_cli.register,
     type_cli.register,
     policy_cli.register,
+    enrolment_cli.register,
 )
 """The sub-rooms' commands."""
 

@@ -93,6 +93,10 @@ class RestClient:
         headers = {} if version is None else {"If-Match": f'"{version}"'}
         return self._send("PUT", path, json=body, headers=headers)
 
+    def delete(self, path: str) -> None:
+        """DELETE. Raises HubError."""
+        self._send("DELETE", path)
+
     def pages(self, path: str, items: str, **query: str | int | None) -> Iterator[dict[str, Any]]:
         """All entries of a list, page after page. Raises HubError."""
         cursor = None
@@ -112,7 +116,7 @@ class RestClient:
                 hint="is `hub serve` running? see `hub status`",
             ) from error
         if response.is_success:
-            found: dict[str, Any] = response.json()
+            found: dict[str, Any] = response.json() if response.content else {}
             return found
         raise _refusal(response)
 

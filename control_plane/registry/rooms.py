@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from control_plane.db.connect import Pool
 from control_plane.registry.broker import Broker
 from control_plane.registry.credentials.store import Credentials
+from control_plane.registry.enrolment.enroller import Desk
 from control_plane.registry.fleet.changes import Changes
 from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.projector import Projector
@@ -29,3 +30,4 @@ class Rooms:
     changes: Changes
     pseudonym: Callable[[str], str]
     reconcile: Callable[[], None]
+    enrolment: Desk

@@ -19,6 +19,9 @@ from control_plane.registry import api, events
 from control_plane.registry.broker import Broker, address, service_secret
 from control_plane.registry.credentials.store import Credentials
 from control_plane.registry.doors import App
+from control_plane.registry.enrolment.addresses import Addresses
+from control_plane.registry.enrolment.enroller import Desk, DrainWatch, Enroller
+from control_plane.registry.enrolment.store import EnrolmentStore
 from control_plane.registry.fleet.changes import Changes
 from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.key_watch import KeyWatch
@@ -55,6 +58,10 @@ class ApiConfig:
     pseudonym_key_file: Path | None = setting(
         "HUB_PSEUDONYM_KEY_FILE", "the pseudonyms' key; default pseudonym.key in HUB_DATA_DIR", default=None
     )
+    api_tls_url: str | None = setting("HUB_API_TLS_URL", "where REST is served over TLS", default=None)
+    mqtt_tls_url: str | None = setting("HUB_MQTT_TLS_URL", "the hub's broker over TLS", default=None)
+    mqtt_mtls_url: str | None = setting("HUB_MQTT_MTLS_URL", "the same with client certificates", default=None)
+    ca_file: Path | None = setting("HUB_CA_FILE", "the hub's CA (PEM); default ca.pem in HUB_DATA_DIR", default=None)
     broker_deadline_s: float = setting("HUB_BROKER_DEADLINE_S", "seconds for the broker to take a key", default=5.0)
     database_connections: int = setting("HUB_API_DATABASE_CONNECTIONS", "the most at once", default=8)
     health_host: str = setting("HUB_HEALTH_HOST", "where /metrics and /readyz listen", default="127.0.0.1")
@@ -77,6 +84,15 @@ class ApiConfig:
         except ValueError:
             found.append("HUB_API_URL: is not http://host:port (or HUB_API_BIND not host:port)")
         return found
+
+    def addresses(self) -> Addresses:
+        """Where enrolled gateways find the hub."""
+        return Addresses(
+            self.mqtt_tls_url or self.mqtt_url,
+            self.api_tls_url or self.api_url,
+            self.ca_file or self.data_dir / "ca.pem",
+            self.mqtt_mtls_url,
+        )
 
     def listen(self) -> tuple[str, int]:
         """Host and port to bind. Raises ValueError if there is none."""
@@ -143,22 +159,29 @@ class Api:
             relay = Relay(store, config.database_url, config.kafka_bootstrap)
             watch = KeyWatch(store, config.mqtt_url, secrets.monitor)
             registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)
+            projector = Projector(store, broker, reconciler.wake)
+            named = partial(pseudonym, secrets.pseudonym_key)
+            enrolment = EnrolmentStore(database)
+            drains = DrainWatch(enrolment, projector, named)
+            enroller = Enroller(enrolment, broker, registrar, named, reconciler.wake)
             rooms = Rooms(
                 database=database,
                 store=store,
                 credentials=Credentials(database),
                 broker=broker,
                 registrar=registrar,
-                projector=Projector(store, broker, reconciler.wake),
+                projector=projector,
                 finder=Finder(database),
                 changes=Changes(database),
-                pseudonym=partial(pseudonym, secrets.pseudonym_key),
+                pseudonym=named,
                 reconcile=reconciler.wake,
+                enrolment=Desk(enrolment, enroller, config.addresses()),
             )
             app = api.build(rooms, self.readiness)
+            duties = [relay.serve, reconciler.serve, watch.serve, drains.serve]
             async with asyncio.TaskGroup() as tasks:
                 background = [
-                    tasks.create_task(lead(config.database_url, [relay.serve, reconciler.serve, watch.serve])),
+                    tasks.create_task(lead(config.database_url, duties)),
                     tasks.create_task(self._check(store, registrar)),
                 ]
                 connection = tasks.create_task(broker.serve(stopping))

@@ -132,7 +132,9 @@ class ReportedDevice(_Document):
 class Report(_Document):
     """Devices that a gateway heard and does not know."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"devices": [{"id": "thermo-9", "type": "thermometer"}]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"devices": [{"id": "thermo-9", "type": "thermometer"}]}]}
+    )
 
     devices: Annotated[list[ReportedDevice], Field(min_length=1, max_length=MOST_REPORTED)]
 

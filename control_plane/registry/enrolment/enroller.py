@@ -8,13 +8,14 @@ in the way of asking again with the same key pair, and a lost answer costs no fu
 import asyncio
 import random
 import secrets as random_bytes
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
 from control_plane.registry import dynsec
 from control_plane.registry.broker import Broker, BrokerRefused
 from control_plane.registry.enrolment import events
+from control_plane.registry.enrolment.addresses import Addresses
 from control_plane.registry.enrolment.rules import Create, Enrolment, Refused, Renew
 from control_plane.registry.enrolment.store import EnrolmentStore, Reserved
 from control_plane.registry.projector import Projector
@@ -119,6 +120,20 @@ class Enroller:
                 raise
         except Transient:
             self._reconcile()
+
+
+Issue = Callable[[DeviceId, str, Actor], Awaitable[str]]
+"""Makes a gateway's client certificate (PEM, with what stands above it) of its signing request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What enrolment's routes work with. `issue` is None where no certificates are issued."""
+
+    store: EnrolmentStore
+    enroller: Enroller
+    addresses: Addresses
+    issue: Issue | None = None
 
 
 class DrainWatch:

@@ -8,7 +8,9 @@ from prometheus_client import Counter
 from shared.events import Event
 
 ENROLMENTS = Counter("registry_enrolments", "Enrolments of gateways by how they ended", ["result"])
-REPORTED = Counter("registry_devices_reported", "Unknown devices that gateways reported, by what became of them", ["result"])
+REPORTED = Counter(
+    "registry_devices_reported", "Unknown devices that gateways reported, by what became of them", ["result"]
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, now() + $8::interval)
 RETURNING *
 
 -- name: renew_token
--- Its first answer was lost: nobody has the secret.
+-- Its first answer was lost: nobody has the secret. Another request of the same name changes nothing.
 UPDATE enrolment_tokens SET token_hash = $2, created_at = now(), expires_at = now() + $3::interval
 WHERE id = $1 AND used = 0 AND revoked_at IS NULL
+    AND (type, labels, uses) = ($4, $5::jsonb, $6) AND replaces IS NOT DISTINCT FROM $7::text
 RETURNING *
 
 -- name: revoke_token
@@ -103,7 +104,7 @@ SET public_key = excluded.public_key, gateway_id = excluded.gateway_id, at = now
 
 -- name: end_unseen
 UPDATE device_credentials SET ended_at = now(), ended_why = 'enrolment'
-WHERE device_id = $1 AND key_id <> $2 AND held_at IS NOT NULL AND ended_at IS NULL AND last_used_at IS NULL
+WHERE device_id = $1 AND key_id <> $2 AND ended_at IS NULL AND last_used_at IS NULL
 RETURNING key_id
 
 -- name: end_later

@@ -4,9 +4,8 @@ Leaves what an enrolment means to `enroller`. The door's refusals of a token are
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
@@ -20,8 +19,8 @@ from control_plane.registry.problem import FieldError, Problem, ProblemRaised
 from control_plane.registry.rooms import Rooms
 from shared import enrolment_token, ids
 from shared.authority import Actor, Operation, Role
-from shared.enrolment_token import EnrolmentToken
 from shared.config import Secret
+from shared.enrolment_token import EnrolmentToken
 from shared.ids import DeviceId
 
 _STATUS = {
@@ -34,8 +33,6 @@ _STATUS = {
 }
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _CERTIFICATES_UNSUPPORTED = Problem(422, "this hub issues no client certificates", "no-certificates")
-Issue = Callable[[DeviceId, str, Actor], Awaitable[str]]
-"""Makes a gateway's client certificate (PEM, with what stands above it) of its signing request."""
 
 
 def router(rooms: Rooms, guard: Guard) -> APIRouter:
@@ -60,15 +57,17 @@ def _tokens(routes: APIRouter, rooms: Rooms, guard: Guard) -> None:
         """The token is shown this once. With an Idempotency-Key the same request may be sent again: until the token
         was used it gets a new secret, which ends the unseen one.
         """
-        ca = rooms.addresses.authority()
+        ca = rooms.enrolment.addresses.authority()
         lasts = timedelta(seconds=body.expires_s)
-        found = await rooms.enrolment.gateway(body.replaces) if body.replaces else None
+        found = await rooms.enrolment.store.gateway(body.replaces) if body.replaces else None
         problems = token_problems(uses=body.uses, lasts=lasts, replaces=found, wants=body.replaces)
         if problems:
-            raise ProblemRaised(Problem(422, "; ".join(problems), "invalid", [FieldError("", one) for one in problems]))
+            raise ProblemRaised(
+                Problem(422, "; ".join(problems), "invalid", [FieldError("", one) for one in problems])
+            )
         name = _named(actor.id, idempotency_key) if idempotency_key else ids.new_enrolment_id()
         token = EnrolmentToken(name, Secret(ids.new_secret()), ca.sha256)
-        row, fresh = await rooms.enrolment.make_token(
+        row, fresh = await rooms.enrolment.store.make_token(
             name,
             token.hash,
             type_name=body.type,
@@ -93,7 +92,7 @@ def _tokens(routes: APIRouter, rooms: Rooms, guard: Guard) -> None:
         limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = PAGE,
     ) -> documents.TokenList:
         """In order of id, used up and expired ones too; without secrets."""
-        found = await rooms.enrolment.tokens(after=after(cursor), limit=limit + 1)
+        found = await rooms.enrolment.store.tokens(after=after(cursor), limit=limit + 1)
         page = [documents.TokenView(**_fields(row)) for row in found[:limit]]
         more = len(found) > limit
         return documents.TokenList(tokens=page, next_cursor=next_cursor(page[-1].id if more else "", more))
@@ -103,7 +102,7 @@ def _tokens(routes: APIRouter, rooms: Rooms, guard: Guard) -> None:
     )
     async def revoke(token_id: str, actor: Annotated[Actor, writer]) -> Response:
         """Nobody enrols with it from now on; who did stays enrolled."""
-        if len(token_id) > 64 or not await rooms.enrolment.revoke_token(token_id, actor):
+        if len(token_id) > 64 or not await rooms.enrolment.store.revoke_token(token_id, actor):
             raise ProblemRaised(Problem(404, "there is no such enrolment token", "not-found"))
         return Response(status_code=204)
 
@@ -112,7 +111,7 @@ def _door(routes: APIRouter, rooms: Rooms) -> None:
     @routes.get("/v1/ca", tags=["enrolment"], summary="The hub's CA certificate", response_class=Response)
     async def authority() -> Response:
         """PEM, for everybody: believe it only if its SHA-256 is the one in your enrolment token."""
-        return Response(rooms.addresses.authority().pem, media_type="application/x-pem-file")
+        return Response(rooms.enrolment.addresses.authority().pem, media_type="application/x-pem-file")
 
     @routes.post("/v1/enroll", tags=["enrolment"], summary="Enrol a gateway")
     async def enroll(
@@ -129,9 +128,9 @@ def _door(routes: APIRouter, rooms: Rooms) -> None:
         if public_key is None:
             detail = "is not a signing request (PEM) with a key of curve P-256, signed by that key"
             raise ProblemRaised(Problem(422, f"/csr: {detail}", "invalid", [FieldError("/csr", detail)]))
-        if body.certificate and rooms.issue is None:
+        if body.certificate and rooms.enrolment.issue is None:
             raise ProblemRaised(_CERTIFICATES_UNSUPPORTED)
-        ca = rooms.addresses.authority()
+        ca = rooms.enrolment.addresses.authority()
         wanted = Enrolment(
             token_id=token.id,
             token_hash=token.hash,
@@ -142,12 +141,12 @@ def _door(routes: APIRouter, rooms: Rooms) -> None:
             version=body.agent_version,
         )
         source = request.client.host if request.client else None
-        found = await rooms.enroller.enrol(wanted, source)
+        found = await rooms.enrolment.enroller.enrol(wanted, source)
         if isinstance(found, Refused):
             _refuse(found)
         certificate = await _certificate(rooms, found, body, token.id)
         response.headers["Cache-Control"] = "no-store"
-        addresses = rooms.addresses
+        addresses = rooms.enrolment.addresses
         return documents.EnrolledGateway(
             gateway_id=found.gateway_id,
             api_key=found.api_key,
@@ -160,12 +159,10 @@ def _door(routes: APIRouter, rooms: Rooms) -> None:
         )
 
 
-async def _certificate(
-    rooms: Rooms, found: Enrolled, body: documents.EnrolmentRequest, token_id: str
-) -> str | None:
-    if not body.certificate or rooms.issue is None:
+async def _certificate(rooms: Rooms, found: Enrolled, body: documents.EnrolmentRequest, token_id: str) -> str | None:
+    if not body.certificate or rooms.enrolment.issue is None:
         return None
-    return await rooms.issue(found.gateway_id, body.csr, Actor(token_id, Role.OPERATOR))
+    return await rooms.enrolment.issue(found.gateway_id, body.csr, Actor(token_id, Role.OPERATOR))
 
 
 def _refuse(refused: Refused) -> NoReturn:
@@ -183,7 +180,7 @@ def _asked(row: TokenRow) -> tuple[str, dict[str, str], int, str | None]:
     return token.type, dict(token.labels), token.uses, token.replaces
 
 
-def _fields(row: TokenRow) -> dict[str, object]:
+def _fields(row: TokenRow) -> dict[str, Any]:
     token = row.token
     return {
         "id": token.id,

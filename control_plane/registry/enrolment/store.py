@@ -93,13 +93,13 @@ class EnrolmentStore:
         async with transaction(self._pool) as db:
             await db.execute(_SQL["take_turn"], [json.dumps(["enrolment-token", token_id])])
             found = await db.fetchrow(_SQL["token"], token_id)
+            asked = (type_name, json.dumps(labels), uses, replaces)
             if found is None:
-                values = (type_name, json.dumps(labels), uses, replaces, actor.id, lasts)
-                row = await db.fetchrow(_SQL["insert_token"], token_id, token_hash, *values)
+                row = await db.fetchrow(_SQL["insert_token"], token_id, token_hash, *asked, actor.id, lasts)
                 detail = {"uses": uses, "lasts_s": lasts.total_seconds(), "type": type_name, "replaces": replaces}
                 await journal.audit(db, actor, "enrolment-token.create", token_id, detail)
             else:
-                row = await db.fetchrow(_SQL["renew_token"], token_id, token_hash, lasts)
+                row = await db.fetchrow(_SQL["renew_token"], token_id, token_hash, lasts, *asked)
                 if row is None:
                     return _token_row(found), False
                 await journal.audit(db, actor, "enrolment-token.reissue", token_id)
@@ -168,14 +168,14 @@ class EnrolmentStore:
                 if await db.fetchval(_SQL["hold_credential"], key_id) is None:
                     return None
                 costs = isinstance(decision, Create) or decision.costs
-                if costs and await db.fetchval(_SQL["spend"], token.id) is None:
-                    raise _UsedUp
+                if costs:
+                    _must(await db.fetchval(_SQL["spend"], token.id))
                 await _settle(db, key_id, request, decision, token, actor)
                 rows = await db.fetch(_SQL["end_unseen"], gateway_id, key_id)
                 await db.execute(_SQL["end_later"], gateway_id, key_id, OVERLAP)
                 taken = await _take_over(db, actor, takes_over, gateway_id) if takes_over is not None else 0
                 return Finished(tuple(KeyId(row["key_id"]) for row in rows), taken)
-        except _UsedUp:
+        except _Undone:
             return REFUSED
 
     async def abandon(self, key_id: KeyId, device_id: DeviceId | None) -> None:
@@ -205,8 +205,15 @@ class EnrolmentStore:
         return done
 
 
-class _UsedUp(Exception):  # noqa: N818 - rolls the transaction back, and goes no further
+class _Undone(Exception):  # noqa: N818 - rolls the transaction back, and goes no further
     pass
+
+
+def _must(found: Any) -> Any:
+    """What a statement returned; without a row the whole enrolment is undone."""
+    if found is None:
+        raise _Undone
+    return found
 
 
 def _contended(request: Enrolment, token: StoredToken | None) -> list[str]:
@@ -253,8 +260,8 @@ async def _settle(
         detail["how"] = "new"
     else:
         hardware = request.hardware_id if decision.adopts else None
-        if await db.fetchval(_SQL["renew_gateway"], gateway_id, json.dumps(dict(token.labels)), hardware) is None:
-            raise _UsedUp  # suspended, retired or replaced in between: no key for it
+        # Suspended, retired or replaced in between: no key for it.
+        _must(await db.fetchval(_SQL["renew_gateway"], gateway_id, json.dumps(dict(token.labels)), hardware))
         await journal.changed(db, gateway_id, Change.ENROLLED)
         detail["how"] = "again" if decision.costs else "repeat"
     await db.execute(_SQL["remember"], token.id, request.hardware_id, request.public_key, gateway_id)
@@ -269,9 +276,7 @@ async def _take_over(db: Connection, actor: Actor, old: DeviceId, new: DeviceId)
         await db.execute(_SQL["insert_ownership"], device_id, new)
         await journal.changed(db, device_id, Change.ASSIGNED)
         await journal.audit(db, actor, "device.assign", device_id, {"gateway_id": new, "taken_over_from": old})
-    row = await db.fetchrow(_SQL["mark_replaced"], old, new, DRAIN)
-    if row is None:
-        raise _UsedUp  # somebody else replaced it in between
+    row = _must(await db.fetchrow(_SQL["mark_replaced"], old, new, DRAIN))  # or somebody else replaced it in between
     await journal.changed(db, old, Change.REPLACED)
     detail = {"replaced_by": new, "devices": len(device_ids), "drains_until": row["drains_until"]}
     await journal.audit(db, actor, "gateway.replace", old, detail)

@@ -27,13 +27,13 @@ def server(answers: list[Answer]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             asked.append({"path": self.path, "headers": dict(self.headers), "body": json.loads(body or b"null")})
             status, found = answers.pop(0)
-            data = json.dumps(found).encode()
+            data = b"" if status == 204 else json.dumps(found).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = answer  # noqa: N815 - the names that the library looks for
+        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names that the library looks for
 
         def log_message(self, *_: Any) -> None:
             return
