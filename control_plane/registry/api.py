@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
 from control_plane.registry import events, policies
+from control_plane.registry.access import token_routes
 from control_plane.registry.credentials import self_routes
 from control_plane.registry.doors import App, Doors
 from control_plane.registry.enrolment import routes as enrolment_routes
@@ -64,6 +65,7 @@ ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     policies.router,
     group_routes.router,
     enrolment_routes.router,
+    token_routes.router,
 )
 """The sub-rooms' routes."""
 
@@ -79,7 +81,7 @@ def build(rooms: Rooms, readiness: Readiness) -> App:
         responses=_PROBLEM_RESPONSE,
     )
     _windows(app, readiness)
-    guard = Guard(rooms.store)
+    guard = Guard(rooms.store, rooms.logins, rooms.token_uses)
     for router in ROUTERS:
         app.router.routes.extend(router(rooms, guard).routes)  # as they are: the reference reads each one
     _refusals(app)

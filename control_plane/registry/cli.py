@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from control_plane.registry import policy_cli
+from control_plane.registry.access import token_cli
 from control_plane.registry.cli_words import Nouns, say
 from control_plane.registry.enrolment import cli as enrolment_cli
 from control_plane.registry.fleet import device_cli, type_cli
@@ -15,6 +16,7 @@ NOUNS: tuple[Callable[[Nouns], None], ...] = (
     type_cli.register,
     policy_cli.register,
     enrolment_cli.register,
+    token_cli.register,
 )
 """The sub-rooms' commands."""
 

@@ -32,6 +32,12 @@ class Nouns:
             self._nouns[noun] = parser.add_subparsers(metavar="ACTION", required=True)
         return self._nouns[noun]
 
+    def command(
+        self, name: str, words: str, example: str, run: Callable[[argparse.Namespace], int]
+    ) -> argparse.ArgumentParser:
+        """`hub NAME`, a command without actions."""
+        return leaf(self._commands, name, words, example, run)
+
 
 def leaf(
     actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
@@ -70,6 +76,17 @@ def pairs(items: list[str]) -> dict[str, str]:
             raise UsageError(f"{item!r} is not NAME=VALUE")
         found[name] = value
     return found
+
+
+def seconds(text: str) -> int:
+    """A span of time: a whole number and one of s, m, h, d, w."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isascii() or not number.isdigit() or int(number) == 0 or len(number) > 9:
+        raise UsageError(f"{text!r} is no time such as 90s, 30m, 12h, 7d or 4w")
+    return int(number) * _UNITS[unit]
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def shown(found: Mapping[str, Any]) -> str:

@@ -1,8 +1,13 @@
 -- The registry's statements, called by name from store.py.
 
 -- name: token
-SELECT role, token_hash, scopes FROM api_tokens
-WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+SELECT
+    role,
+    token_hash,
+    scopes,
+    CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' END AS ended
+FROM api_tokens
+WHERE id = $1
 
 -- name: take_turn
 -- Held to the transaction's end. In one order for all, whatever the names are, so that two never wait for each other.

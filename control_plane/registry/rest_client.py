@@ -93,9 +93,9 @@ class RestClient:
         headers = {} if version is None else {"If-Match": f'"{version}"'}
         return self._send("PUT", path, json=body, headers=headers)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str) -> dict[str, Any]:
         """DELETE. Raises HubError."""
-        self._send("DELETE", path)
+        return self._send("DELETE", path)
 
     def pages(self, path: str, items: str, **query: str | int | None) -> Iterator[dict[str, Any]]:
         """All entries of a list, page after page. Raises HubError."""

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from control_plane.db.connect import Pool
+from control_plane.registry.access.logins import Logins
+from control_plane.registry.access.token_uses import TokenUses
 from control_plane.registry.broker import Broker
 from control_plane.registry.credentials.store import Credentials
 from control_plane.registry.enrolment.enroller import Desk
@@ -17,7 +19,7 @@ from control_plane.registry.store import Store
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """The registry's parts. `pseudonym`: of a device id, for events; `reconcile`: have broker and Postgres compared
-    soon, by whichever process leads.
+    soon, by whichever process leads. `logins`: every door's way to try a credential.
     """
 
     database: Pool
@@ -31,3 +33,5 @@ class Rooms:
     pseudonym: Callable[[str], str]
     reconcile: Callable[[], None]
     enrolment: Desk
+    logins: Logins
+    token_uses: TokenUses

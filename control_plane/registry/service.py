@@ -16,6 +16,9 @@ import uvicorn
 
 from control_plane.db.connect import pool
 from control_plane.registry import api, events
+from control_plane.registry.access.logins import Logins
+from control_plane.registry.access.token_store import TokenStore
+from control_plane.registry.access.token_uses import TokenUses
 from control_plane.registry.broker import Broker, address, service_secret
 from control_plane.registry.credentials.store import Credentials
 from control_plane.registry.doors import App
@@ -176,6 +179,8 @@ class Api:
                 pseudonym=named,
                 reconcile=reconciler.wake,
                 enrolment=Desk(enrolment, enroller, config.addresses()),
+                logins=Logins(),
+                token_uses=TokenUses(TokenStore(database).use),
             )
             app = api.build(rooms, self.readiness)
             duties = [relay.serve, reconciler.serve, watch.serve, drains.serve]
@@ -183,6 +188,7 @@ class Api:
                 background = [
                     tasks.create_task(lead(config.database_url, duties)),
                     tasks.create_task(self._check(store, registrar)),
+                    tasks.create_task(rooms.token_uses.serve()),
                 ]
                 connection = tasks.create_task(broker.serve(stopping))
                 try:
@@ -190,6 +196,7 @@ class Api:
                 finally:
                     for task in background:
                         task.cancel()
+                    await rooms.token_uses.finish()
                 await connection
         finally:
             database.terminate()

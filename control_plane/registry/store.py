@@ -16,6 +16,7 @@ import asyncpg
 from control_plane.db import queries
 from control_plane.db.connect import Connection, Pool, acquire, transaction
 from control_plane.registry import journal, projection, tokens
+from control_plane.registry.access.attempts import Failure
 from control_plane.registry.device import Device, DeviceType, KeyUse
 from control_plane.registry.lifecycle_event import Change
 from control_plane.registry.projection import KeyState
@@ -65,12 +66,14 @@ class Store:
         self._pool = pool
 
     async def token(self, token_id: str) -> tokens.Stored | None:
-        """The token's record if it is neither revoked nor expired."""
+        """The token's record, also of one that ended."""
         async with acquire(self._pool) as db:
             row = await db.fetchrow(_SQL["token"], token_id)
         if row is None:
             return None
-        return tokens.Stored(token_id, Role[row["role"].upper()], row["token_hash"], frozenset(row["scopes"]))
+        ended = Failure(row["ended"]) if row["ended"] else None
+        role = Role[row["role"].upper()]
+        return tokens.Stored(token_id, role, row["token_hash"], frozenset(row["scopes"]), ended)
 
     async def reserve(
         self, request: Request, key: NewKey, *, fresh_id: DeviceId, actor: str, idempotency_key: str | None

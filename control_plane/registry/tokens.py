@@ -8,6 +8,7 @@ import hmac
 from dataclasses import dataclass
 
 from control_plane.db.api_token import split_token, token_hash
+from control_plane.registry.access.attempts import Failure
 from shared.authority import Actor, Role
 
 
@@ -21,12 +22,13 @@ class Presented:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A token as the database has it, neither revoked nor expired."""
+    """A token as the database has it. `ended`: why it is good no more."""
 
     id: str
     role: Role
     hash: bytes
     scopes: frozenset[str] = frozenset()
+    ended: Failure | None = None
 
 
 _NOBODY = b"\0" * 32
@@ -41,8 +43,10 @@ def read_header(header: str | None) -> Presented | None:
     return Presented(split[0], token_hash(split[1]))
 
 
-def check(presented: Presented, stored: Stored | None, source: str | None = None) -> Actor | None:
-    """Who that is, asking from the address `source`, or None."""
+def check(presented: Presented, stored: Stored | None, source: str | None = None) -> Actor | Failure:
+    """Who that is, asking from the address `source`, or why nobody."""
     if not hmac.compare_digest(presented.hash, stored.hash if stored else _NOBODY) or stored is None:
-        return None
+        return Failure.WRONG if stored else Failure.UNKNOWN
+    if stored.ended is not None:
+        return stored.ended
     return Actor(stored.id, stored.role, stored.scopes, source)

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request
 
 from control_plane.registry import projection
+from control_plane.registry.access.attempts import Failure
 from control_plane.registry.credentials import presented
-from control_plane.registry.problem import Problem, ProblemRaised
+from control_plane.registry.problem import Problem
 from control_plane.registry.rooms import Rooms
 from shared.authority import Actor, Role
 from shared.device import Kind
@@ -22,6 +23,7 @@ from shared.ids import DeviceId, KeyId
 UNKNOWN_KEY = Problem(
     401, "send a valid key of a device that may connect: Authorization: Bearer KEY", "unauthenticated"
 )
+DOOR = "self"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class SelfGuard:
         self._rooms = rooms
 
     def device(self) -> Any:
-        """A FastAPI dependency whose value is the `SelfActor`; anybody else leaves with 401."""
+        """A FastAPI dependency whose value is the `SelfActor`; anybody else leaves with 401 or 429."""
         return Depends(self._dependency())
 
     def _dependency(self) -> Callable[..., Awaitable[SelfActor]]:
@@ -55,13 +57,25 @@ class SelfGuard:
         ) -> SelfActor:
             source = request.client.host if request.client else None
             shown = presented.read_header(authorization)
-            credentials = self._rooms.credentials
-            stored = await credentials.presented(shown.key_id) if shown else None
-            good = presented.matches(shown.secret, stored.hash if stored else None) if shown else False
-            if shown is None or stored is None or not good or not projection.enabled(stored.status):
-                raise ProblemRaised(UNKNOWN_KEY)
-            if not stored.fresh:
-                await credentials.use_keys({shown.key_id: datetime.now(UTC)})
-            return SelfActor(stored.device_id, shown.key_id, stored.kind, source)
+
+            async def look() -> SelfActor | Failure:
+                if shown is None:
+                    return Failure.MALFORMED if authorization else Failure.MISSING
+                return await self._look(shown, source)
+
+            name = shown.key_id if shown else None
+            return await self._rooms.logins.attempt(DOOR, source, name, look, UNKNOWN_KEY)
 
         return device
+
+    async def _look(self, shown: presented.Presented, source: str | None) -> SelfActor | Failure:
+        credentials = self._rooms.credentials
+        stored = await credentials.presented(shown.key_id)
+        good = presented.matches(shown.secret, stored.hash if stored else None)
+        if stored is None or not good:
+            return Failure.WRONG if stored else Failure.UNKNOWN
+        if not projection.enabled(stored.status):
+            return Failure.BARRED
+        if not stored.fresh:
+            await credentials.use_keys({shown.key_id: datetime.now(UTC)})
+        return SelfActor(stored.device_id, shown.key_id, stored.kind, source)

@@ -4,6 +4,7 @@ The store here is a stand-in that answers or fails on request; the real one is n
 """
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 from control_plane.db.api_token import split_token, token_hash
 from control_plane.db.secret_files import new_token
 from control_plane.registry import api
+from control_plane.registry.access.logins import Logins
+from control_plane.registry.access.token_uses import TokenUses
 from control_plane.registry.device import Device
 from control_plane.registry.fleet.finder import Page
 from control_plane.registry.fleet.patch import Patch
@@ -81,6 +84,10 @@ class StandIn:
         return True
 
 
+async def no_write(uses: Mapping[str, datetime]) -> None:
+    del uses
+
+
 @pytest.fixture
 def hub() -> StandIn:
     return StandIn()
@@ -88,7 +95,8 @@ def hub() -> StandIn:
 
 def client(hub: StandIn, role: Role | None = Role.ADMIN, readiness: list[str] | None = None) -> httpx.AsyncClient:
     projector = SimpleNamespace(device=hub.projected_device)
-    rooms: Any = SimpleNamespace(store=hub, registrar=hub, finder=hub, changes=hub, projector=projector)
+    doors = {"logins": Logins(), "token_uses": TokenUses(no_write)}
+    rooms: Any = SimpleNamespace(store=hub, registrar=hub, finder=hub, changes=hub, projector=projector, **doors)
     app: Any = api.build(rooms, lambda: readiness or [])
     headers = {"Authorization": f"Bearer {TOKENS[role]}"} if role else {}
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -1,5 +1,7 @@
 """Who gets through a route's guard."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 import httpx
@@ -8,13 +10,19 @@ from fastapi import FastAPI, Request, Response
 
 from control_plane.db.api_token import split_token, token_hash
 from control_plane.db.secret_files import new_token
-from control_plane.registry.guard import Guard
+from control_plane.registry.access.logins import Logins
+from control_plane.registry.access.token_uses import TokenUses
+from control_plane.registry.guard import Guard, operation_of
 from control_plane.registry.problem import ProblemRaised
 from control_plane.registry.tokens import Stored
 from shared.authority import Actor, Operation, Role
 
 TOKEN = new_token()
 NAME, SECRET = split_token(TOKEN) or ("", "")
+
+
+async def no_write(uses: Mapping[str, datetime]) -> None:
+    del uses
 
 
 class Tokens:
@@ -29,7 +37,8 @@ class Tokens:
 
 async def ask(role: Role, scopes: frozenset[str], header: str | None) -> httpx.Response:
     app = FastAPI()
-    guard = Guard(Tokens(role, scopes))  # type: ignore[arg-type]  # a stand-in
+    uses = TokenUses(no_write)
+    guard = Guard(Tokens(role, scopes), Logins(), uses)  # type: ignore[arg-type]  # a stand-in
 
     @app.get("/", response_model=None)
     async def route(actor: Annotated[Actor, guard.needs(Operation.DEVICES_WRITE)]) -> dict[str, Any]:
@@ -61,3 +70,9 @@ async def test_who_shows_no_good_token_is_told_the_same(header: str | None) -> N
 )
 async def test_a_role_too_low_or_a_scope_too_narrow_is_refused(role: Role, scopes: frozenset[str]) -> None:
     assert (await ask(role, scopes, f"Bearer {TOKEN}")).status_code == 403
+
+
+def test_a_dependency_tells_its_operation() -> None:
+    guard = Guard(Tokens(Role.ADMIN, frozenset()), Logins(), TokenUses(no_write))  # type: ignore[arg-type]
+    assert operation_of(guard.needs(Operation.AUDIT_READ).dependency) is Operation.AUDIT_READ
+    assert operation_of(print) is None

@@ -1,9 +1,12 @@
 """Who a token stands for."""
 
+from dataclasses import replace
+
 import pytest
 
 from control_plane.db.api_token import split_token, token_hash
 from control_plane.db.secret_files import new_token
+from control_plane.registry.access.attempts import Failure
 from control_plane.registry.tokens import Presented, Stored, check, read_header
 from shared.authority import Actor, Role
 
@@ -25,9 +28,16 @@ def test_what_is_no_token(form: str | None) -> None:
 
 
 def test_a_wrong_secret_an_unknown_id_and_the_hash_of_nobody_are_nobody() -> None:
-    assert check(Presented(NAME, token_hash("wrong")), STORED) is None
-    assert check(Presented(NAME, token_hash(SECRET)), None) is None
-    assert check(Presented(NAME, b"\0" * 32), None) is None
+    assert check(Presented(NAME, token_hash("wrong")), STORED) is Failure.WRONG
+    assert check(Presented(NAME, token_hash(SECRET)), None) is Failure.UNKNOWN
+    assert check(Presented(NAME, b"\0" * 32), None) is Failure.UNKNOWN
+
+
+@pytest.mark.parametrize("why", [Failure.REVOKED, Failure.EXPIRED])
+def test_a_token_that_ended_is_nobody_and_only_its_owner_is_told_apart(why: Failure) -> None:
+    ended = replace(STORED, ended=why)
+    assert check(Presented(NAME, token_hash(SECRET)), ended) is why
+    assert check(Presented(NAME, token_hash("wrong")), ended) is Failure.WRONG
 
 
 def test_roles_are_ordered() -> None:

@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI, Request, Response
 
 from control_plane.registry import dynsec
+from control_plane.registry.access.logins import Logins
 from control_plane.registry.credentials.self_guard import SelfActor, SelfGuard
 from control_plane.registry.credentials.store import StoredKey
 from control_plane.registry.problem import ProblemRaised
@@ -40,7 +41,7 @@ class Keys:
 
 async def ask(keys: Keys, header: str | None) -> httpx.Response:
     app = FastAPI()
-    rooms: Any = SimpleNamespace(credentials=keys)
+    rooms: Any = SimpleNamespace(credentials=keys, logins=Logins())
     device = SelfGuard(rooms).device()
 
     @app.get("/", response_model=None)
