@@ -43,7 +43,7 @@ def _scope(text: str) -> str:
 Scope = Annotated[str, AfterValidator(_scope), Field(json_schema_extra={"enum": sorted(SCOPES)})]
 
 
-class NewToken(BaseModel):
+class NewApiToken(BaseModel):
     """A token to be made. At most one of `expires_in_s` and `expires_at`; neither: it has no end."""
 
     model_config = ConfigDict(
@@ -69,7 +69,7 @@ class NewToken(BaseModel):
     expires_at: AwareDatetime | None = Field(default=None, description="In the future, within ten years.")
 
     @model_validator(mode="after")
-    def _one_end(self) -> "NewToken":
+    def _one_end(self) -> "NewApiToken":
         if self.expires_in_s is not None and self.expires_at is not None:
             raise ValueError("expires_in_s and expires_at say the same; send one of them")
         return self
@@ -83,7 +83,7 @@ class NewToken(BaseModel):
         return self.expires_at
 
 
-class TokenView(BaseModel):
+class ApiToken(BaseModel):
     """A token, without its secret."""
 
     id: str = Field(description="Its public half; the audit log names it.")
@@ -98,7 +98,7 @@ class TokenView(BaseModel):
     last_used_at: datetime | None = Field(description="To a minute.")
 
 
-class CreatedToken(TokenView):
+class CreatedApiToken(ApiToken):
     """A token just made."""
 
     token: str | None = Field(
@@ -106,18 +106,18 @@ class CreatedToken(TokenView):
     )
 
 
-class TokenList(BaseModel):
+class ApiTokenList(BaseModel):
     """A page of tokens in order of id."""
 
-    tokens: list[TokenView]
+    tokens: list[ApiToken]
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
 
 
-def token_view(row: Mapping[str, Any]) -> TokenView:
+def token_view(row: Mapping[str, Any]) -> ApiToken:
     """A token as it is shown."""
-    return TokenView(**{name: row[name] for name in TokenView.model_fields})
+    return ApiToken(**{name: row[name] for name in ApiToken.model_fields})
 
 
-def created_token(row: Mapping[str, Any], token: str | None) -> CreatedToken:
+def created_token(row: Mapping[str, Any], token: str | None) -> CreatedApiToken:
     """The answer to a creation."""
-    return CreatedToken(**{name: row[name] for name in TokenView.model_fields}, token=token)
+    return CreatedApiToken(**{name: row[name] for name in ApiToken.model_fields}, token=token)

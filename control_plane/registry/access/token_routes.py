@@ -12,10 +12,10 @@ from control_plane.registry.access.events import TokenCreated, TokenRevoked
 from control_plane.registry.access.rules import Reach, TokenRefusal, TokenRefused
 from control_plane.registry.access.token_documents import (
     TOKEN_ID_PATTERN,
-    CreatedToken,
-    NewToken,
-    TokenList,
-    TokenView,
+    ApiToken,
+    ApiTokenList,
+    CreatedApiToken,
+    NewApiToken,
     created_token,
     token_view,
 )
@@ -40,11 +40,11 @@ def router(rooms: Rooms, guard: Guard) -> APIRouter:
 
     @found.post("/v1/tokens", status_code=201, summary="Make an API token")
     async def create_token(
-        body: NewToken,
+        body: NewApiToken,
         response: Response,
         actor: Annotated[Actor, writer],
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=128)] = None,
-    ) -> CreatedToken:
+    ) -> CreatedApiToken:
         """Shown once. Its role, scopes and end cannot reach beyond those of the token that makes it. With an
         Idempotency-Key the same request may be sent again: until the token was used it gets a new secret, which ends
         the unseen one; afterwards the answer has none.
@@ -71,22 +71,22 @@ def router(rooms: Rooms, guard: Guard) -> APIRouter:
         cursor: Annotated[str | None, Query(max_length=128)] = None,
         limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = PAGE,
         usable: Annotated[bool | None, Query(description="Only those that are let in, or only the others.")] = None,
-    ) -> TokenList:
+    ) -> ApiTokenList:
         """In order of id; never with a secret."""
         there = await TokenStore(rooms.database).tokens(after=after(cursor), limit=limit + 1, usable=usable)
         page = [token_view(row) for row in there[:limit]]
         more = len(there) > limit
-        return TokenList(tokens=page, next_cursor=next_cursor(page[-1].id if more else "", more))
+        return ApiTokenList(tokens=page, next_cursor=next_cursor(page[-1].id if more else "", more))
 
     @found.get("/v1/tokens/{token_id}", summary="Show an API token", dependencies=[reader])
-    async def show_token(token_id: Annotated[str, named]) -> TokenView:
+    async def show_token(token_id: Annotated[str, named]) -> ApiToken:
         row = await TokenStore(rooms.database).token(token_id)
         if row is None:
             raise ProblemRaised(_NO_TOKEN)
         return token_view(row)
 
     @found.delete("/v1/tokens/{token_id}", summary="Revoke an API token")
-    async def revoke_token(token_id: Annotated[str, named], actor: Annotated[Actor, writer]) -> TokenView:
+    async def revoke_token(token_id: Annotated[str, named], actor: Annotated[Actor, writer]) -> ApiToken:
         """Refused from the next request on; its record stays for the audit log. Doing it again changes nothing. The
         last admin token without scopes cannot be revoked (409).
         """
@@ -107,7 +107,7 @@ def _name_of(actor_id: str, idempotency_key: str) -> str:
     return "t-" + "".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:12])
 
 
-def _end(body: NewToken) -> datetime | None:
+def _end(body: NewApiToken) -> datetime | None:
     try:
         return body.end(datetime.now(UTC))
     except ValueError as error:

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from control_plane.registry.access.token_documents import LONGEST_S, NewToken, created_token, token_view
+from control_plane.registry.access.token_documents import LONGEST_S, NewApiToken, created_token, token_view
 from shared.authority import SCOPES, Role
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_its_own_examples_are_good() -> None:
-    for example in NewToken.model_json_schema()["examples"]:
-        NewToken.model_validate(example)
+    for example in NewApiToken.model_json_schema()["examples"]:
+        NewApiToken.model_validate(example)
 
 
 @pytest.mark.parametrize(
@@ -36,16 +36,16 @@ def test_its_own_examples_are_good() -> None:
 )
 def test_what_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        NewToken.model_validate({"name": "n", "role": "viewer"} | wrong)
+        NewApiToken.model_validate({"name": "n", "role": "viewer"} | wrong)
 
 
 def test_all_scopes_are_taken() -> None:
-    assert NewToken(name="n", role="admin", scopes=sorted(SCOPES)).role.role() is Role.ADMIN  # type: ignore[arg-type]
+    assert NewApiToken(name="n", role="admin", scopes=sorted(SCOPES)).role.role() is Role.ADMIN  # type: ignore[arg-type]
 
 
 def test_its_end() -> None:
-    def wanted(**more: Any) -> NewToken:
-        return NewToken.model_validate({"name": "n", "role": "viewer"} | more)
+    def wanted(**more: Any) -> NewApiToken:
+        return NewApiToken.model_validate({"name": "n", "role": "viewer"} | more)
 
     assert wanted().end(NOW) is None
     assert wanted(expires_in_s=60).end(NOW) == NOW + timedelta(minutes=1)
