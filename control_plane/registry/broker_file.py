@@ -1,22 +1,21 @@
-"""`hub broker-file`: the broker's whole file from Postgres, for a broker that lost its records.
+"""The broker's whole file: `hub broker-file` writes it by hand, `rebuild` beside the running broker's.
 
-A hash enters a broker only by its file and a start, so this is the way back for keys whose secrets nobody knows. Used
-while the broker is down; what is registered in between is reconciled away or announced after its start.
+A hash enters a broker only by its file and a start, so this is the way back for keys whose secrets nobody knows, and
+the way in for many keys at once. The file is mode 0600 and written whole or not at all.
 """
 
 import asyncio
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from control_plane.db.connect import pool
-from control_plane.registry import dynsec
-from control_plane.registry.dynsec import BrokerClient
-from control_plane.registry.store import Store
+from control_plane.registry.projection_store import ProjectionStore
 from shared.config import ConfigError, Secret, load, read_secret, setting
+from shared.dynsec_document import SALT_BYTES, BrokerClient, document, hash_secret
 from shared.errors import Permanent
 
 
@@ -29,10 +28,21 @@ class BrokerFileConfig:
 
 
 def main(env: Mapping[str, str], out: Path) -> int:
-    """Write the file, mode 0600, whole or not at all; how many records it has. Raises HubError."""
+    """Write the file; how many records it has. Raises HubError. Used while the broker is down: a running one would
+    overwrite it; what is registered in between is reconciled away or announced after its start.
+    """
     config = load(BrokerFileConfig, env)
-    clients = [*_services(config.service_secrets_file), *asyncio.run(_devices(config.database_url))]
-    text = json.dumps(dynsec.document(clients))
+    clients = [*service_clients(config.service_secrets_file), *asyncio.run(_devices(config.database_url))]
+    write(out, clients)
+    return len(clients)
+
+
+def write(out: Path, clients: Sequence[BrokerClient], *, owner_of: Path | None = None) -> None:
+    """Make `out` the file with exactly these clients, owned as `owner_of` is (None: as `out` is), if that is there.
+
+    Raises Permanent if it cannot be written.
+    """
+    text = json.dumps(document(clients))
     unfinished = out.with_name(f"{out.name}.{os.getpid()}.new")
     try:
         handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -41,41 +51,46 @@ def main(env: Mapping[str, str], out: Path) -> int:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            _keep_owner(out, unfinished)
+            _keep_owner(owner_of or out, unfinished)
             unfinished.replace(out)
+            _sync_directory(out.parent)
         finally:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise Permanent(f"{out} cannot be written: {error.strerror}") from error
-    return len(clients)
 
 
-def _services(path: Path) -> list[BrokerClient]:
+def service_clients(path: Path) -> list[BrokerClient]:
+    """Records of our own services, from HUB_SERVICE_SECRETS_FILE. Raises ConfigError."""
     try:
         found = json.loads(str(read_secret(path)))
-        return [BrokerClient(name, _hash(secret)) for name, secret in found.items()]
+        return [
+            BrokerClient(name, hash_secret(secret, secrets.token_bytes(SALT_BYTES))) for name, secret in found.items()
+        ]
     except (ValueError, AttributeError) as error:
         raise ConfigError([f"HUB_SERVICE_SECRETS_FILE: {path} is no JSON object of secrets"]) from error
-
-
-def _hash(secret: str) -> str:
-    return dynsec.hash_secret(secret, secrets.token_bytes(dynsec.SALT_BYTES))
 
 
 async def _devices(url: str) -> list[BrokerClient]:
     database = await pool(url, size=1, application="hub broker-file")
     try:
-        keys = await Store(database).broker_hashes()
+        _, records = await ProjectionStore(database).file()
+        return [record.client for record in records]
     finally:
         await database.close()
-    return [
-        BrokerClient(key_id, password_hash, client_id=device_id, disabled=not enabled)
-        for key_id, device_id, password_hash, enabled in keys
-    ]
 
 
 def _keep_owner(old: Path, new: Path) -> None:
     """The broker runs as a user of its own; a file that replaces its file must stay readable to it."""
     if old.exists():
-        stat = old.stat()
-        os.chown(new, stat.st_uid, stat.st_gid)
+        stat, mine = old.stat(), new.stat()
+        if (stat.st_uid, stat.st_gid) != (mine.st_uid, mine.st_gid):
+            os.chown(new, stat.st_uid, stat.st_gid)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

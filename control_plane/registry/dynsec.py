@@ -1,73 +1,38 @@
-"""The file and the commands of Mosquitto's dynamic-security plugin, which authenticates and does nothing else. PURE.
+"""Commands to Mosquitto's dynamic-security plugin, and its answers. PURE.
 
-Promises: hashes in the broker's own format, and a document that Mosquitto 2.0.11 and later load. There are no roles
-and no groups, and every default is to refuse: what a client may do stands in the broker's acl_file, by client id.
-Leaves salts (randomness), files and connections to the shells.
+The plugin's file and the hashes in it: `shared.dynsec_document`.
 """
 
-import base64
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-SALT_BYTES = 12
-"""2.0 loads no other length."""
-ITERATIONS = 101
-"""Few on purpose: the secret has 256 random bits, and each connect costs the broker's only thread this much."""
-_HASH_BYTES = 64
+from shared.dynsec_document import SALT_BYTES, hash_secret
 
-
-@dataclass(frozen=True, slots=True)
-class BrokerClient:
-    """One record: who may connect with this secret.
-
-    `client_id` binds the record to that MQTT client id; without it any client id may be used, which is for our own
-    services alone.
-    """
-
-    username: str
-    password_hash: str
-    client_id: str | None = None
-    disabled: bool = False
-
-
-def hash_secret(secret: str, salt: bytes, iterations: int = ITERATIONS) -> str:
-    """`$7$<iterations>$<salt>$<hash>`: PBKDF2 with SHA-512, 64 bytes; salt and hash in base64."""
-    assert len(salt) == SALT_BYTES, f"a salt has {SALT_BYTES} bytes"
-    assert iterations > 0
-    key = hashlib.pbkdf2_hmac("sha512", secret.encode(), salt, iterations, _HASH_BYTES)
-    return f"$7${iterations}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
-
-
-def document(clients: Iterable[BrokerClient]) -> dict[str, Any]:
-    """The plugin's JSON document with exactly these clients, sorted by user name; user names must be distinct."""
-    records = [_record(client) for client in sorted(clients, key=lambda client: client.username)]
-    assert len({record["username"] for record in records}) == len(records), "one record per user name"
-    refused = ("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe")
-    return {
-        "defaultACLAccess": dict.fromkeys(refused, False),
-        "clients": records,
-        "groups": [],
-        "roles": [],
-    }
-
-
-def _record(client: BrokerClient) -> dict[str, Any]:
-    empty, kind, iterations, salt, key = client.password_hash.split("$")
-    assert (empty, kind) == ("", "7"), "a hash of hash_secret"
-    record: dict[str, Any] = {"username": client.username}
-    if client.client_id is not None:
-        record["clientid"] = client.client_id
-    if client.disabled:
-        record["disabled"] = True
-    # 2.1 writes `encoded_password` instead of these three, and reads both; 2.0 reads only these.
-    record |= {"password": key, "salt": salt, "iterations": int(iterations), "roles": [], "groups": []}
-    return record
-
+__all__ = [
+    "ALREADY_EXISTS",
+    "COMMAND_TOPIC",
+    "NOT_FOUND",
+    "RESPONSE_TOPIC",
+    "SALT_BYTES",
+    "Answer",
+    "BrokerRecord",
+    "Command",
+    "RecordPage",
+    "create_client",
+    "create_door",
+    "decode_answers",
+    "decode_page",
+    "delete_client",
+    "disable_client",
+    "enable_client",
+    "get_client",
+    "hash_secret",
+    "list_clients",
+]
 
 COMMAND_TOPIC = "$CONTROL/dynamic-security/v1"
 RESPONSE_TOPIC = f"{COMMAND_TOPIC}/response"
@@ -121,6 +86,11 @@ class RecordPage(msgspec.Struct, frozen=True, rename={"total": "totalCount", "re
 def create_client(username: str, secret: str, client_id: str) -> Command:
     """A record by its plaintext: the only way into a running broker (it ignores hashes and answers success)."""
     return Command("createClient", {"username": username, "password": secret, "clientid": client_id})
+
+
+def create_door(username: str) -> Command:
+    """A record without a secret, by which nobody can connect: by it a session that came by certificate is closed."""
+    return Command("createClient", {"username": username, "clientid": username})
 
 
 def delete_client(username: str) -> Command:

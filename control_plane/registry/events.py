@@ -1,6 +1,7 @@
 """What the registry says happened, and the metrics that it moves."""
 
 import logging
+import time
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -18,6 +19,13 @@ COMMAND_SECONDS = Histogram(
     buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2),
 )
 BROKER_UP = Gauge("registry_broker_connected", "1 while this process is connected to the broker")
+BROKER_DESIRED = Gauge("broker_records_desired", "Records that the broker should hold")
+BROKER_ACTUAL = Gauge("broker_records_actual", "Records that the broker holds, of those that it should")
+BROKER_CONVERGED = Gauge(
+    "broker_converged_timestamp_seconds", "When broker and Postgres last agreed; 0 where this process never saw it"
+)
+BROKER_RESTART_AT = Gauge("broker_restart_announced_timestamp_seconds", "When the broker will be restarted; 0: not")
+BROKER_REBUILDS = Counter("broker_rebuilds", "Rebuilds of the broker by its file, by how they ended", ["result"])
 BROKER_MISSING = Gauge("broker_records_missing", "Keys that Postgres holds valid and the broker lost")
 BROKER_UNKNOWN = Gauge("broker_records_unknown", "Keys at the broker that Postgres does not know, too many to delete")
 BROKER_REPAIRED = Counter("broker_records_repaired", "Records brought in line by command", ["action"])
@@ -119,21 +127,33 @@ class BrokerAnswerStrange(Event):
 
 @dataclass(frozen=True, slots=True)
 class BrokerReconciled(Event):
-    """The broker's records were compared with Postgres and repaired where a command can."""
+    """The broker's records were compared with Postgres and repaired where a command can. `converged_at`: when both
+    agree, else nothing.
+    """
 
     records: int
+    desired: int
+    actual: int
     deleted: int
     disabled: int
     enabled: int
+    created: int
     missing: int
     withheld: int
+    seconds: float
+    converged_at: float | None
 
     def measure(self) -> None:
+        BROKER_DESIRED.set(self.desired)
+        BROKER_ACTUAL.set(self.actual)
         BROKER_MISSING.set(self.missing)
         BROKER_UNKNOWN.set(self.withheld)
+        if self.converged_at is not None:
+            BROKER_CONVERGED.set(self.converged_at)
         BROKER_REPAIRED.labels("delete").inc(self.deleted)
         BROKER_REPAIRED.labels("disable").inc(self.disabled)
         BROKER_REPAIRED.labels("enable").inc(self.enabled)
+        BROKER_REPAIRED.labels("create").inc(self.created)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +162,7 @@ class BrokerRecordsMissing(Event):
 
     LEVEL = logging.ERROR
     missing: int
-    hint: str = "stop the broker, run `hub broker-file --out FILE`, start the broker with that file"
+    hint: str = "`hub broker-rebuild`, or stop the broker, `hub broker-file --out FILE`, start it (docs/broker.md)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +171,57 @@ class BrokerRecordsUnknown(Event):
 
     LEVEL = logging.ERROR
     unknown: int
-    hint: str = "is HUB_DATABASE_URL the right one? if so, put the file of `hub broker-file` in place of the broker's"
+    hint: str = "is HUB_DATABASE_URL the right one? if so, `hub broker-rebuild` (docs/broker.md)"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRestartAnnounced(Event):
+    """The broker will be restarted with all records in `in_s` seconds: every connection is closed for a moment."""
+
+    LEVEL = logging.WARNING
+    reason: str
+    arriving: int
+    in_s: float
+
+    def measure(self) -> None:
+        BROKER_RESTART_AT.set(time.time() + self.in_s)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRebuilt(Event):
+    """The broker holds all records again; `arrived`: keys of imports that became valid by it."""
+
+    LEVEL = logging.WARNING
+    reason: str
+    records: int
+    arrived: int
+    restarts: int
+    seconds: float
+
+    def measure(self) -> None:
+        BROKER_REBUILDS.labels("done").inc()
+        BROKER_RESTART_AT.set(0)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRebuildFailed(Event):
+    """The broker's rebuild came to no end; doing it again mends it."""
+
+    LEVEL = logging.ERROR
+    reason: str
+    error: str
+
+    def measure(self) -> None:
+        BROKER_REBUILDS.labels("failed").inc()
+        BROKER_RESTART_AT.set(0)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerOwed(Event):
+    """The broker was away when a device's records were to be changed; they are, first of all, when it is back."""
+
+    LEVEL = logging.WARNING
+    devices: int
 
 
 @dataclass(frozen=True, slots=True)

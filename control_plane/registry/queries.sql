@@ -123,32 +123,20 @@ ON CONFLICT (name) DO UPDATE
 SET metrics = excluded.metrics, limits = excluded.limits, version = device_types.version + 1, updated_at = now()
 RETURNING name, metrics, limits, version, updated_at
 
--- name: broker_keys
-SELECT
-    c.key_id,
-    c.device_id,
-    c.api_key_hash,
-    CASE WHEN c.ended_at IS NOT NULL THEN 'ended' WHEN c.held_at IS NOT NULL THEN 'held' ELSE 'pending' END AS state,
-    d.status
-FROM device_credentials AS c
-JOIN devices AS d ON d.id = c.device_id
-
--- name: broker_keys_of
-SELECT
-    c.key_id,
-    c.device_id,
-    c.api_key_hash,
-    CASE WHEN c.ended_at IS NOT NULL THEN 'ended' WHEN c.held_at IS NOT NULL THEN 'held' ELSE 'pending' END AS state,
-    d.status
-FROM device_credentials AS c
-JOIN devices AS d ON d.id = c.device_id
-WHERE c.device_id = $1 AND (c.ended_at IS NULL OR c.ended_at > now() - interval '1 day')
-
 -- name: sweep_devices
-DELETE FROM devices WHERE registered_at IS NULL AND created_at < now() - $1::interval
+-- An import takes longer; it is mended by being done again within a day.
+DELETE FROM devices AS d
+WHERE d.registered_at IS NULL
+    AND d.created_at < now() - CASE
+        WHEN EXISTS (SELECT FROM device_credentials AS c WHERE c.device_id = d.id AND c.why = 'import')
+            THEN interval '1 day'
+        ELSE $1::interval
+    END
 
 -- name: sweep_credentials
-DELETE FROM device_credentials WHERE held_at IS NULL AND created_at < now() - $1::interval
+DELETE FROM device_credentials
+WHERE held_at IS NULL
+    AND created_at < now() - CASE WHEN why = 'import' THEN interval '1 day' ELSE $1::interval END
 
 -- name: sweep_claims
 DELETE FROM idempotency_keys WHERE created_at < now() - $1::interval

@@ -110,8 +110,12 @@ class Registrar:
         return Registered(device, Secret(f"{key_id}.{secret}"))
 
     async def _project(self, key_id: KeyId, secret: str, device_id: DeviceId, made: DeviceId | None) -> None:
+        connections = self._broker.connections
         try:
             await self._broker.command(dynsec.create_client(key_id, secret, device_id))
+            if connections and self._broker.connections != connections:
+                # It may have come back with a file that was written before.
+                raise Transient("the broker was restarted at this moment", hint="try again")
         except HubError as error:
             events.RegistrationFailed(self._pseudonym(device_id), str(error)).emit()
             # The command may have been done all the same: the reconciler removes a key that Postgres does not know.

@@ -12,6 +12,7 @@ from control_plane.registry.enrolment.enroller import Desk
 from control_plane.registry.fleet.changes import Changes
 from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.projector import Projector
+from control_plane.registry.rebuild import Rebuild
 from control_plane.registry.registrar import Registrar
 from control_plane.registry.store import Store
 
@@ -30,6 +31,7 @@ class Rooms:
     projector: Projector
     finder: Finder
     changes: Changes
+    rebuild: Rebuild
     pseudonym: Callable[[str], str]
     reconcile: Callable[[], None]
     enrolment: Desk

@@ -20,6 +20,7 @@ from control_plane.registry.access.logins import Logins
 from control_plane.registry.access.token_store import TokenStore
 from control_plane.registry.access.token_uses import TokenUses
 from control_plane.registry.broker import Broker, address, service_secret
+from control_plane.registry.broker_restart import BrokerRestart
 from control_plane.registry.credentials.store import Credentials
 from control_plane.registry.doors import App
 from control_plane.registry.enrolment.addresses import Addresses
@@ -30,6 +31,7 @@ from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.key_watch import KeyWatch
 from control_plane.registry.leader import lead
 from control_plane.registry.projector import Projector
+from control_plane.registry.rebuild import Rebuild
 from control_plane.registry.reconciler import Reconciler
 from control_plane.registry.registrar import Registrar
 from control_plane.registry.relay import Relay
@@ -66,6 +68,12 @@ class ApiConfig:
     mqtt_mtls_url: str | None = setting("HUB_MQTT_MTLS_URL", "the same with client certificates", default=None)
     ca_file: Path | None = setting("HUB_CA_FILE", "the hub's CA (PEM); default ca.pem in HUB_DATA_DIR", default=None)
     broker_deadline_s: float = setting("HUB_BROKER_DEADLINE_S", "seconds for the broker to take a key", default=5.0)
+    broker_file: Path | None = setting(
+        "HUB_BROKER_FILE", "the broker's dynamic-security.json, to restart it with all records", default=None
+    )
+    broker_restart_command: str | None = setting(
+        "HUB_BROKER_RESTART_COMMAND", "restarts the broker, putting HUB_BROKER_FILE.next in place", default=None
+    )
     database_connections: int = setting("HUB_API_DATABASE_CONNECTIONS", "the most at once", default=8)
     health_host: str = setting("HUB_HEALTH_HOST", "where /metrics and /readyz listen", default="127.0.0.1")
     health_port: int = setting("HUB_HEALTH_PORT", "its port; 0 is a free one", default=0)
@@ -76,6 +84,12 @@ class ApiConfig:
         found = []
         if self.broker_deadline_s <= 0:
             found.append("HUB_BROKER_DEADLINE_S: is not above 0")
+        if (self.broker_file is None) != (self.broker_restart_command is None):
+            found.append("HUB_BROKER_FILE and HUB_BROKER_RESTART_COMMAND: give both or neither")
+        try:
+            self.broker_restart()
+        except ValueError as error:
+            found.append(f"HUB_BROKER_RESTART_COMMAND: {error}")
         if self.database_connections < 1:
             found.append("HUB_API_DATABASE_CONNECTIONS: is not at least 1")
         try:
@@ -96,6 +110,12 @@ class ApiConfig:
             self.ca_file or self.data_dir / "ca.pem",
             self.mqtt_mtls_url,
         )
+
+    def broker_restart(self) -> BrokerRestart | None:
+        """How the broker is restarted, if we were told. Raises ValueError for a command that is none."""
+        if self.broker_file is None or self.broker_restart_command is None:
+            return None
+        return BrokerRestart(self.broker_file, self.broker_restart_command)
 
     def listen(self) -> tuple[str, int]:
         """Host and port to bind. Raises ValueError if there is none."""
@@ -158,11 +178,20 @@ class Api:
                 on_connect=lambda: reconciler.wake(),  # noqa: PLW0108 - made below
             )
             self._broker = broker
-            reconciler = Reconciler(store, broker, config.database_url)
+            projector = Projector(store, broker, lambda: reconciler.wake())  # noqa: PLW0108 - made below
+            rebuild = Rebuild(
+                database,
+                config.database_url,
+                store,
+                broker,
+                config.broker_restart(),
+                config.service_secrets_file,
+                projector.device,
+            )
+            reconciler = Reconciler(store, broker, config.database_url, rebuild)
             relay = Relay(store, config.database_url, config.kafka_bootstrap)
             watch = KeyWatch(store, config.mqtt_url, secrets.monitor)
             registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)
-            projector = Projector(store, broker, reconciler.wake)
             named = partial(pseudonym, secrets.pseudonym_key)
             enrolment = EnrolmentStore(database)
             drains = DrainWatch(enrolment, projector, named)
@@ -176,6 +205,7 @@ class Api:
                 projector=projector,
                 finder=Finder(database),
                 changes=Changes(database),
+                rebuild=rebuild,
                 pseudonym=named,
                 reconcile=reconciler.wake,
                 enrolment=Desk(enrolment, enroller, config.addresses()),
@@ -189,6 +219,7 @@ class Api:
                     tasks.create_task(lead(config.database_url, duties)),
                     tasks.create_task(self._check(store, registrar)),
                     tasks.create_task(rooms.token_uses.serve()),
+                    tasks.create_task(projector.serve()),
                 ]
                 connection = tasks.create_task(broker.serve(stopping))
                 try:

@@ -15,11 +15,11 @@ import asyncpg
 
 from control_plane.db import queries
 from control_plane.db.connect import Connection, Pool, acquire, transaction
-from control_plane.registry import journal, projection, tokens
+from control_plane.registry import journal, tokens
 from control_plane.registry.access.attempts import Failure
 from control_plane.registry.device import Device, DeviceType, KeyUse
 from control_plane.registry.lifecycle_event import Change
-from control_plane.registry.projection import KeyState
+from control_plane.registry.projection_store import ProjectionStore
 from control_plane.registry.registration import (
     Claim,
     Create,
@@ -64,6 +64,8 @@ class Store:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self.projection = ProjectionStore(pool)
+        """What the broker should hold."""
 
     async def token(self, token_id: str) -> tokens.Stored | None:
         """The token's record, also of one that ended."""
@@ -168,28 +170,6 @@ class Store:
         assert row is not None
         return _type(row)
 
-    async def broker_keys(self) -> dict[str, projection.Key]:
-        """Every key that is valid, about to be, or was, by its id."""
-        async with acquire(self._pool) as db:
-            rows = await db.fetch(_SQL["broker_keys"])
-        return _keys(rows)
-
-    async def broker_keys_of(self, device_id: DeviceId) -> dict[str, projection.Key]:
-        """The keys of one device that have not ended long ago, by their ids."""
-        async with acquire(self._pool) as db:
-            rows = await db.fetch(_SQL["broker_keys_of"], device_id)
-        return _keys(rows)
-
-    async def broker_hashes(self) -> list[tuple[str, str, str, bool]]:
-        """(key id, device id, hash, enabled) of every key that the broker should hold."""
-        async with acquire(self._pool) as db:
-            rows = await db.fetch(_SQL["broker_keys"])
-        return [
-            (row["key_id"], row["device_id"], row["api_key_hash"], projection.enabled(Status(row["status"])))
-            for row in rows
-            if row["state"] == KeyState.HELD
-        ]
-
     async def sweep(self, *, unfinished: timedelta, claims: timedelta) -> None:
         """Delete registrations that nobody will finish, and Idempotency-Keys that are too old to be meant."""
         async with transaction(self._pool) as db:
@@ -292,15 +272,6 @@ async def _insert(
 async def _registered_kind(db: Connection, device_id: DeviceId | None) -> Kind | None:
     kind = await db.fetchval(_SQL["registered_kind"], device_id) if device_id else None
     return Kind(kind) if kind else None
-
-
-def _keys(rows: Sequence[asyncpg.Record]) -> dict[str, projection.Key]:
-    return {
-        row["key_id"]: projection.Key(
-            row["device_id"], KeyState(row["state"]), projection.enabled(Status(row["status"]))
-        )
-        for row in rows
-    }
 
 
 def _holder(row: asyncpg.Record | None) -> Holder | None:

@@ -6,12 +6,14 @@ Promises: the hub's broker knows our services from its first start (their secret
 
 import json
 import secrets
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from control_plane.registry.dynsec import SALT_BYTES, BrokerClient, document, hash_secret
 from deploy.stack import host, settings
 from deploy.stack.server import Server
+from shared.dynsec_document import SALT_BYTES, BrokerClient, document, hash_secret
 from shared.errors import Permanent
 
 SERVICES = ("_ingest", "_registry", "_monitor")
@@ -42,6 +44,16 @@ class Mosquitto(Server):
         """The dynamic-security document. The running broker rewrites it; write it only while the broker is down."""
         return self.home / "dynamic-security.json"
 
+    @property
+    def restart_command(self) -> str:
+        """What restarts it, for HUB_BROKER_RESTART_COMMAND."""
+        words = ["env", f"PYTHONPATH={Path(__file__).parents[2]}", sys.executable, "-m", "deploy.stack.mosquitto"]
+        return shlex.join([*words, str(self.root), str(self.port)])
+
+    def restart_env(self) -> dict[str, str]:
+        """How the registry restarts it with all records."""
+        return {"HUB_BROKER_FILE": str(self.clients_file), "HUB_BROKER_RESTART_COMMAND": self.restart_command}
+
     def write_clients(self, clients: Sequence[BrokerClient]) -> None:
         """Make the broker's records exactly `clients` and our services. The broker must be down."""
         assert not self.is_running(), "a running broker would overwrite its file"
@@ -61,6 +73,9 @@ class Mosquitto(Server):
         conf = settings.render(settings.TEMPLATES / "mosquitto.conf", values)
         host.write_private(self.home / "mosquitto.conf", conf, self.account)
         host.write_private(self.home / "acl", settings.render(settings.TEMPLATES / "mosquitto.acl"), self.account)
+        following = self.clients_file.with_name(f"{self.clients_file.name}.next")
+        if following.exists():  # the registry asks for a start with these records (control_plane/registry/rebuild)
+            following.replace(self.clients_file)
         if not self.clients_file.exists():
             self.write_clients([])
 
@@ -101,3 +116,9 @@ class LocalBroker(Server):
     def _ready(self, pid: int) -> bool:
         del pid
         return host.answers(self.port)
+
+
+if __name__ == "__main__":
+    broker = Mosquitto(Path(sys.argv[1]), int(sys.argv[2]))
+    broker.stop()
+    broker.start()

@@ -97,13 +97,18 @@ class Stack:
     def env(self) -> dict[str, str]:
         """What the hub's programs read, by name."""
         urls = {url: self._given.get(name) or self._own_url(name) for name, url in _URLS.items()}
-        return urls | {
-            "HUB_API_URL": f"http://127.0.0.1:{self._ports['api']}",
-            "HUB_GRPC_URL": f"grpc://127.0.0.1:{self._ports['grpc']}",
-            "HUB_ADMIN_TOKEN_FILE": str(self.data_dir / "hub" / "admin-token"),
-            "HUB_SERVICE_SECRETS_FILE": str(self._mosquitto.secrets_file),
-            "HUB_DATA_DIR": str(self.data_dir / "hub"),
-        }
+        ours = {} if "mosquitto" in self._given else self._mosquitto.restart_env()
+        return (
+            urls
+            | ours
+            | {
+                "HUB_API_URL": f"http://127.0.0.1:{self._ports['api']}",
+                "HUB_GRPC_URL": f"grpc://127.0.0.1:{self._ports['grpc']}",
+                "HUB_ADMIN_TOKEN_FILE": str(self.data_dir / "hub" / "admin-token"),
+                "HUB_SERVICE_SECRETS_FILE": str(self._mosquitto.secrets_file),
+                "HUB_DATA_DIR": str(self.data_dir / "hub"),
+            }
+        )
 
     def __enter__(self) -> Self:
         try:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.registry.dynsec import SALT_BYTES, BrokerClient, hash_secret
 from deploy.stack import LocalBroker, host
 from deploy.stack.mosquitto import Mosquitto
 from edge_agent.intake import DROPPED
 from edge_agent.mqtt import NO_MATCHING_SUBSCRIBERS, Connection, Incoming, Options, Will
 from shared.config import Secret
+from shared.dynsec_document import SALT_BYTES, BrokerClient, hash_secret
 from shared.errors import Permanent, Transient
 
 pytestmark = pytest.mark.stack

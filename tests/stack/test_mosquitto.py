@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from control_plane.registry.dynsec import SALT_BYTES, BrokerClient, hash_secret
 from deploy.stack import Stack
 from deploy.stack.host import reachable_temp_dir
 from deploy.stack.mosquitto import Mosquitto
+from shared.dynsec_document import SALT_BYTES, BrokerClient, hash_secret
 
 pytestmark = pytest.mark.stack
 

@@ -21,11 +21,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from control_plane.db.kafka import Wanted, ensure_topics, wanted
 from control_plane.db.kafka_reader import stop_reader
 from control_plane.ingest.config import broker_password
-from control_plane.registry.dynsec import SALT_BYTES, BrokerClient, hash_secret
 from deploy.bench.mqtt_load import Client
 from deploy.stack import Stack, host
 from deploy.stack.host import reachable_temp_dir
 from deploy.stack.mosquitto import Mosquitto
+from shared.dynsec_document import SALT_BYTES, BrokerClient, hash_secret
 from shared.ids import new_device_id
 from shared.topics import Kafka
 from tests.stack.hub_process import HubProcess, until

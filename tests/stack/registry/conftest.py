@@ -26,6 +26,10 @@ from control_plane.db.connect import pool
 from control_plane.db.kafka_reader import stop_reader
 from control_plane.db.setup import SetupConfig, set_up
 from control_plane.registry.broker import Broker, service_secret
+from control_plane.registry.broker_restart import BrokerRestart
+from control_plane.registry.dynsec import decode_page, list_clients
+from control_plane.registry.projector import Projector
+from control_plane.registry.rebuild import Rebuild
 from control_plane.registry.reconciler import Reconciler
 from control_plane.registry.registrar import Registrar
 from control_plane.registry.store import Store
@@ -72,15 +76,19 @@ def broker_server(server_dir: Path) -> Iterator[Mosquitto]:
 @pytest.fixture
 def environment(stack: Stack, database_url: str, broker_server: Mosquitto, tmp_path: Path) -> dict[str, str]:
     """What the hub's programs read; migrated."""
-    env = stack.env() | {
-        "HUB_DATABASE_URL": database_url,
-        "HUB_MQTT_URL": f"mqtt://127.0.0.1:{broker_server.port}",
-        "HUB_API_URL": f"http://127.0.0.1:{host.free_port()}",
-        "HUB_ADMIN_TOKEN_FILE": str(tmp_path / "admin-token"),
-        "HUB_SERVICE_SECRETS_FILE": str(broker_server.secrets_file),
-        "HUB_DATA_DIR": str(tmp_path),
-        "HUB_BROKER_DEADLINE_S": "2",
-    }
+    env = (
+        stack.env()
+        | broker_server.restart_env()
+        | {
+            "HUB_DATABASE_URL": database_url,
+            "HUB_MQTT_URL": f"mqtt://127.0.0.1:{broker_server.port}",
+            "HUB_API_URL": f"http://127.0.0.1:{host.free_port()}",
+            "HUB_ADMIN_TOKEN_FILE": str(tmp_path / "admin-token"),
+            "HUB_SERVICE_SECRETS_FILE": str(broker_server.secrets_file),
+            "HUB_DATA_DIR": str(tmp_path),
+            "HUB_BROKER_DEADLINE_S": "2",
+        }
+    )
     asyncio.run(set_up(load(SetupConfig, env), wait_s=DEADLINE_S, say=print))
     # As if ingest had been there once: keys are given out only then (test_service.py).
     stack.postgres.psql(
@@ -215,11 +223,18 @@ class Parts:
     reconciler: Reconciler
     registrar: Registrar
     port: int
+    projector: Projector
+    rebuild: Rebuild
     woken: list[None] = field(default_factory=list)
 
     async def broker_names(self) -> set[str]:
         """The keys that the broker holds now."""
-        return {record.username for record in await self.reconciler._records() if record.username.startswith("k:")}
+        names: list[str] = []
+        while True:
+            page = decode_page(await self.broker.command(list_clients(500, len(names))))
+            names += [record.username for record in page.records]
+            if len(names) >= page.total:
+                return {name for name in names if name.startswith("k:")}
 
 
 @asynccontextmanager
@@ -231,12 +246,22 @@ async def open_parts(env: Mapping[str, str]) -> AsyncIterator[Parts]:
         store = Store(database)
         broker = Broker(env["HUB_MQTT_URL"], secret, deadline_s=5, on_connect=lambda: None)
         tasks.create_task(broker.serve(stopping))
-        reconciler = Reconciler(store, broker, env["HUB_DATABASE_URL"])
+        projector = Projector(store, broker, lambda: woken.append(None))
+        rebuild = Rebuild(
+            database,
+            env["HUB_DATABASE_URL"],
+            store,
+            broker,
+            BrokerRestart(Path(env["HUB_BROKER_FILE"]), env["HUB_BROKER_RESTART_COMMAND"]),
+            Path(env["HUB_SERVICE_SECRETS_FILE"]),
+            projector.device,
+        )
+        reconciler = Reconciler(store, broker, env["HUB_DATABASE_URL"], rebuild)
         registrar = Registrar(store, broker, b"p" * 32, lambda: woken.append(None))
         try:
             await until_async(lambda: broker.connected, "the broker is connected")
             port = int(env["HUB_MQTT_URL"].rpartition(":")[2])
-            yield Parts(database, store, broker, reconciler, registrar, port, woken)
+            yield Parts(database, store, broker, reconciler, registrar, port, projector, rebuild, woken)
         finally:
             stopping.set()
 

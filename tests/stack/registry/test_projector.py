@@ -7,7 +7,6 @@ import aiomqtt
 from control_plane.db.connect import transaction
 from control_plane.registry import dynsec, moves
 from control_plane.registry.life import Move
-from control_plane.registry.projector import Projector
 from deploy.stack.mosquitto import Mosquitto
 from shared.authority import Actor, Role
 from shared.ids import DeviceId
@@ -49,14 +48,13 @@ async def test_a_quarantine_closes_the_session_and_a_release_opens_the_door(part
     key = await add(parts, "dev")
     other = await add(parts, "other")
     session, others = await connected(parts, "dev", key), await connected(parts, "other", other)
-    projector = Projector(parts.store, parts.broker, lambda: parts.woken.append(None))
     await move(parts, "dev", Move.QUARANTINE)
-    assert await projector.device(DeviceId("dev"))
+    assert await parts.projector.device(DeviceId("dev"))
     async with asyncio.timeout(5):
         assert await session == 1
     assert await connect_code(parts.port, "dev", key) == NOT_AUTHORIZED
     await move(parts, "dev", Move.RELEASE)
-    assert await projector.device(DeviceId("dev"))
+    assert await parts.projector.device(DeviceId("dev"))
     assert await connect_code(parts.port, "dev", key) == 0
     assert not others.done()
     assert parts.woken == []
@@ -66,7 +64,6 @@ async def test_a_quarantine_closes_the_session_and_a_release_opens_the_door(part
 async def test_a_revocation_deletes_the_record_while_five_hundred_commands_wait(parts: Parts) -> None:
     key = await add(parts, "dev")
     session = await connected(parts, "dev", key)
-    projector = Projector(parts.store, parts.broker, lambda: parts.woken.append(None))
     waiting = [
         asyncio.create_task(parts.broker.command(dynsec.get_client(key.partition(".")[0]), patient=True))
         for _ in range(500)
@@ -74,10 +71,10 @@ async def test_a_revocation_deletes_the_record_while_five_hundred_commands_wait(
     await asyncio.sleep(0)
     parts.broker._turns.pause(3)  # as after a command that took the broker long
     await move(parts, "dev", Move.REVOKE)
-    assert await projector.device(DeviceId("dev"))
+    assert await parts.projector.device(DeviceId("dev"))
+    assert sum(task.done() for task in waiting) < 3
     async with asyncio.timeout(2):
         assert await session == 1
-    assert sum(task.done() for task in waiting) < 3
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
@@ -88,24 +85,23 @@ async def test_a_revocation_deletes_the_record_while_five_hundred_commands_wait(
 async def test_a_record_that_is_not_there_hurts_nobody(parts: Parts) -> None:
     key = await add(parts, "dev")
     await parts.broker.command(dynsec.delete_client(key.partition(".")[0]))
-    projector = Projector(parts.store, parts.broker, lambda: parts.woken.append(None))
     await move(parts, "dev", Move.SUSPEND)
-    assert await projector.device(DeviceId("dev"))
-    assert await projector.device(DeviceId("nobody"))
+    assert await parts.projector.device(DeviceId("dev"))
+    assert await parts.projector.device(DeviceId("nobody"))
 
 
-async def test_with_the_broker_away_the_reconciler_is_called_and_mends_it(
+async def test_with_the_broker_away_it_is_owed_and_done_first_when_it_is_back(
     parts: Parts, broker_server: Mosquitto
 ) -> None:
     key = await add(parts, "dev")
-    projector = Projector(parts.store, parts.broker, lambda: parts.woken.append(None))
     parts.broker._deadline_s = 0.5
     await asyncio.to_thread(broker_server.kill)
     await move(parts, "dev", Move.SUSPEND)  # saved; the command never reaches the broker
-    assert not await projector.device(DeviceId("dev"))
+    assert not await parts.projector.device(DeviceId("dev"))
     assert len(parts.woken) == 1
     await asyncio.to_thread(broker_server.start)
-    await until_async(lambda: parts.broker.connected, "the broker is back")
-    parts.broker._deadline_s = 5
-    await parts.reconciler.run()
+    assert parts.projector.owed == 1
+    serving = asyncio.create_task(parts.projector.serve())
+    await until_async(lambda: parts.projector.owed == 0, "what was owed is done")
+    serving.cancel()
     assert await connect_code(parts.port, "dev", key) == NOT_AUTHORIZED

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.registry.dynsec import BrokerClient, hash_secret
 from deploy.stack import LocalBroker
 from deploy.stack.host import Account, reachable_temp_dir
 from deploy.stack.mosquitto import SERVICES, Mosquitto
+from shared.dynsec_document import BrokerClient, hash_secret
 
 
 @pytest.fixture
