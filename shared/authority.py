@@ -40,6 +40,7 @@ class Operation(StrEnum):
     QUARANTINE_WRITE = "quarantine:write"
     POLICIES_READ = "policies:read"
     POLICIES_WRITE = "policies:write"
+    BROKER_REBUILD = "broker:rebuild"
     AUDIT_READ = "audit:read"
     TOKENS_READ = "tokens:read"
     TOKENS_WRITE = "tokens:write"
@@ -65,6 +66,7 @@ RULES: dict[Operation, Role] = {
     Operation.QUARANTINE_WRITE: Role.OPERATOR,
     Operation.POLICIES_READ: Role.VIEWER,
     Operation.POLICIES_WRITE: Role.ADMIN,
+    Operation.BROKER_REBUILD: Role.ADMIN,
     Operation.AUDIT_READ: Role.ADMIN,
     Operation.TOKENS_READ: Role.ADMIN,
     Operation.TOKENS_WRITE: Role.ADMIN,

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from control_plane.registry import events, policies
+from control_plane.registry import broker_routes, events, policies
 from control_plane.registry.access import token_routes
 from control_plane.registry.credentials import self_routes
 from control_plane.registry.doors import App, Doors
@@ -66,6 +66,7 @@ ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     group_routes.router,
     enrolment_routes.router,
     token_routes.router,
+    broker_routes.router,
 )
 """The sub-rooms' routes."""
 

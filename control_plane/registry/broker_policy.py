@@ -7,7 +7,8 @@ announced, rare, and somebody's decision.
 from enum import StrEnum
 from typing import ClassVar
 
-import msgspec
+from control_plane.registry.policy import Policy
+from control_plane.registry.problem import FieldError
 
 POOR_SHARE = 0.5
 """A broker that holds less than this share of the keys that it should is as good as empty."""
@@ -21,7 +22,7 @@ class Restart(StrEnum):
     WHEN_MISSING = "when_missing"  # it lost any record
 
 
-class BrokerPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BrokerPolicy(Policy, frozen=True, forbid_unknown_fields=True):
     """`announce_s`: from the announcement to the restart. `at_most_every_s`: between two restarts that the hub does
     by itself.
     """
@@ -32,14 +33,14 @@ class BrokerPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     announce_s: float = 5.0
     at_most_every_s: float = 3_600.0
 
-    def mistakes(self) -> list[str]:
-        """What is wrong with the values, in words."""
-        found = []
-        if not 0 <= self.announce_s <= 86_400:
-            found.append("announce_s is not between 0 and 86400")
-        if not 60 <= self.at_most_every_s <= 31_536_000:
-            found.append("at_most_every_s is not between 60 and 31536000")
-        return found
+    def problems(self) -> list[FieldError]:
+        """Values beyond their bounds."""
+        bounds = {"announce_s": (0, 86_400), "at_most_every_s": (60, 31_536_000)}
+        return [
+            FieldError(f"/{name}", f"is not between {least} and {most}")
+            for name, (least, most) in bounds.items()
+            if not least <= getattr(self, name) <= most
+        ]
 
 
 def restart_wanted(policy: BrokerPolicy, *, desired: int, missing: int, since_last_s: float | None) -> bool:

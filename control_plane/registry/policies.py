@@ -16,6 +16,7 @@ from pydantic import BaseModel, RootModel
 from control_plane.db import queries
 from control_plane.db.connect import Connection, acquire, transaction
 from control_plane.registry import events, journal, limits_record
+from control_plane.registry.broker_policy import BrokerPolicy
 from control_plane.registry.guard import Guard
 from control_plane.registry.limits_policy import LimitsPolicy
 from control_plane.registry.policy import Policy
@@ -25,7 +26,7 @@ from control_plane.registry.rooms import Rooms
 from shared.authority import Actor, Operation
 from shared.errors import Permanent
 
-POLICIES: dict[str, type[Policy]] = {kind.NAME: kind for kind in (LimitsPolicy, QuarantinePolicy)}
+POLICIES: dict[str, type[Policy]] = {kind.NAME: kind for kind in (LimitsPolicy, QuarantinePolicy, BrokerPolicy)}
 """Every policy that there is."""
 
 _SQL = queries.parse((files(__package__) / "policies.sql").read_text(encoding="utf-8"))

@@ -84,9 +84,9 @@ class RestClient:
         """GET; parameters that are None are left out. Raises HubError."""
         return self._send("GET", path, params={name: value for name, value in query.items() if value is not None})
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: Mapping[str, Any], *, within_s: float = _TIMEOUT_S) -> dict[str, Any]:
         """POST of a change that may be sent twice. Raises HubError."""
-        return self._send("POST", path, json=body)
+        return self._send("POST", path, json=body, timeout=within_s)
 
     def put(self, path: str, body: Mapping[str, Any], *, version: int | None = None) -> dict[str, Any]:
         """PUT; with `version` only if that is what it replaces. Raises HubError."""

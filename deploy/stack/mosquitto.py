@@ -44,15 +44,19 @@ class Mosquitto(Server):
         """The dynamic-security document. The running broker rewrites it; write it only while the broker is down."""
         return self.home / "dynamic-security.json"
 
-    @property
-    def restart_command(self) -> str:
-        """What restarts it, for HUB_BROKER_RESTART_COMMAND."""
-        words = ["env", f"PYTHONPATH={Path(__file__).parents[2]}", sys.executable, "-m", "deploy.stack.mosquitto"]
-        return shlex.join([*words, str(self.root), str(self.port)])
-
     def restart_env(self) -> dict[str, str]:
-        """How the registry restarts it with all records."""
-        return {"HUB_BROKER_FILE": str(self.clients_file), "HUB_BROKER_RESTART_COMMAND": self.restart_command}
+        """How the registry restarts it with all records: the file, and a command without spaces in its name."""
+        return {"HUB_BROKER_FILE": str(self.clients_file), "HUB_BROKER_RESTART_COMMAND": str(self._restart_script)}
+
+    @property
+    def _restart_script(self) -> Path:
+        return self.root / "run" / "restart-mosquitto"
+
+    def _write_restart_script(self) -> None:
+        words = ["env", f"PYTHONPATH={Path(__file__).parents[2]}", sys.executable, "-m", "deploy.stack.mosquitto"]
+        text = f"#!/bin/sh\nexec {shlex.join([*words, str(self.root), str(self.port)])}\n"
+        host.write_private(self._restart_script, text)
+        self._restart_script.chmod(0o700)
 
     def write_clients(self, clients: Sequence[BrokerClient]) -> None:
         """Make the broker's records exactly `clients` and our services. The broker must be down."""
@@ -73,6 +77,7 @@ class Mosquitto(Server):
         conf = settings.render(settings.TEMPLATES / "mosquitto.conf", values)
         host.write_private(self.home / "mosquitto.conf", conf, self.account)
         host.write_private(self.home / "acl", settings.render(settings.TEMPLATES / "mosquitto.acl"), self.account)
+        self._write_restart_script()
         following = self.clients_file.with_name(f"{self.clients_file.name}.next")
         if following.exists():  # the registry asks for a start with these records (control_plane/registry/rebuild)
             following.replace(self.clients_file)

@@ -8,6 +8,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     # The registry's shells are one path from REST to broker and Kafka: tested as such, on real servers.
     "control_plane/registry/broker_file.py": "tests/stack/registry/test_service.py",
     "control_plane/registry/key_watch.py": "tests/stack/registry/test_service.py",
+    "control_plane/registry/broker_cli.py": "tests/stack/registry/test_service.py",
     "control_plane/registry/broker_restart.py": "tests/stack/registry/test_rebuild.py",
     "control_plane/registry/projection_store.py": "tests/stack/registry/test_reconciler.py",
     "control_plane/registry/store.py": "tests/stack/registry/test_registrar.py",

@@ -307,6 +307,8 @@ def test_what_a_follower_leaves_at_the_broker_the_leader_removes(
 
 def test_a_broker_that_lost_its_file_is_announced_and_brought_back(api: Api, broker_server: Mosquitto) -> None:
     keys = {name: api.add(name).json()["api_key"] for name in ("a", "b")}
+    never = api.rest.put("/v1/policies/broker", json={"restart": "never"}, headers={"If-Match": '"0"'})
+    assert never.status_code == 200, never.text
     broker_server.stop()
     broker_server.clients_file.unlink()
     broker_server.start()  # with our services alone
@@ -326,6 +328,26 @@ def test_a_broker_that_lost_its_file_is_announced_and_brought_back(api: Api, bro
         assert asyncio.run(connect_code(port(api), name, key)) == 0, name
     until(lambda: api.metric("broker_records_missing") == 0, "nothing is missed")
     until(api.is_ready, "our own services connect too")
+
+
+def test_an_operator_has_it_brought_back_by_one_command(api: Api, broker_server: Mosquitto) -> None:
+    key = api.add("a").json()["api_key"]
+    api.rest.put("/v1/policies/broker", json={"restart": "never"}, headers={"If-Match": '"0"'})
+    broker_server.stop()
+    broker_server.write_clients([])
+    broker_server.start()
+    until(lambda: api.metric("broker_records_missing") == 1, "the loss is counted")
+    words = ["broker-rebuild", "--announce", "0.5", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "control_plane", *words], env=os.environ | api.env, capture_output=True, check=True
+    )
+    assert json.loads(done.stdout)["restarts"] == 1
+    assert asyncio.run(connect_code(port(api), "a", key)) == 0
+    until(lambda: api.metric("broker_records_missing") == 0, "nothing is missed")
+    assert [event["in_s"] for event in api.events("broker_restart_announced")] == [0.5]
+    converged = api.metric("broker_converged_timestamp_seconds")
+    assert converged is not None
+    assert abs(time.time() - converged) < 60
 
 
 def test_no_id_key_or_serial_in_the_log(api: Api) -> None:

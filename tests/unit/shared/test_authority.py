@@ -8,7 +8,7 @@ OPERATORS_AND_ABOVE = {
     *("devices:write", "devices:import", "devices:whois", "types:write", "groups:write"),
     *("credentials:rotate", "credentials:revoke", "enrolment:read", "enrolment:write", "quarantine:write"),
 }
-ADMINS_ONLY = {"devices:forget", "policies:write", "audit:read", "tokens:read", "tokens:write"}
+ADMINS_ONLY = {"broker:rebuild", "devices:forget", "policies:write", "audit:read", "tokens:read", "tokens:write"}
 
 
 @pytest.mark.parametrize("operation", sorted(Operation))
