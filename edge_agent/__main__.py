@@ -13,11 +13,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_agent.config import AgentConfig, load_config
+from edge_agent.config import DATA_DIR, AgentConfig, load_config
 from shared.config import ConfigError
 from shared.errors import HubError, Transient
 
 _EXAMPLES = """examples:
+  edge-agent enroll --hub https://hub.example:8443 --run < token
   edge-agent run
   edge-agent status --json
   edge-agent doctor --canary
@@ -31,18 +32,32 @@ The configuration comes from the environment and from agent.toml in AGENT_DATA_D
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = _parser().parse_args(argv)
-    command: Callable[[AgentConfig, argparse.Namespace], int] = args.run
     try:
+        command: Callable[..., int] = args.run
+        if command is _enroll:
+            return _enroll(args)  # it makes the configuration that all others read
         return command(load_config(os.environ), args)
     except ConfigError as error:
-        for mistake in error.mistakes:
-            print(f"edge-agent: {mistake}", file=sys.stderr)
+        if not _said_as_json(args, error):
+            for mistake in error.mistakes:
+                print(f"edge-agent: {mistake}", file=sys.stderr)
         return 2
     except HubError as error:
-        print(f"edge-agent: {error}", file=sys.stderr)
+        if not _said_as_json(args, error):
+            print(f"edge-agent: {error}", file=sys.stderr)
         return 4 if isinstance(error, Transient) else 1
     except KeyboardInterrupt:
         return 130  # as shells have it; whoever pressed Ctrl-C needs no trace of it
+
+
+def _said_as_json(args: argparse.Namespace, error: HubError) -> bool:
+    """`enroll --json` ends with one object on standard output, whatever happens."""
+    if args.run is not _enroll or not args.json:
+        return False
+    message = str(error.args[0]) if error.args else ""
+    body = {"kind": type(error).__name__, "message": message, "hint": error.hint}
+    print(json.dumps({"error": body | {"transient": isinstance(error, Transient)}}))
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="be the agent, until SIGTERM")
     run.set_defaults(run=_run)
+    _enroll_parser(commands)
     status = commands.add_parser("status", help="is it running and ready, and how many rows wait")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
@@ -72,6 +88,67 @@ def _parser() -> argparse.ArgumentParser:
     warm.add_argument("--json", action="store_true", help="print one JSON object")
     warm.set_defaults(run=_warm)
     return parser
+
+
+def _enroll_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    enroll = commands.add_parser(
+        "enroll",
+        help="get this gateway its identity from the hub, with an enrolment token",
+        description="Makes a key pair, checks the hub's CA against the token, asks, and saves all that `run` needs.",
+        epilog="example: edge-agent enroll --hub https://hub.example:8443 --run < token",
+    )
+    enroll.add_argument("--hub", required=True, metavar="URL", help="the hub's REST API, https://host:port")
+    token = enroll.add_mutually_exclusive_group()
+    token.add_argument("--token", help="the token; others on this machine can see it here: better one of the next")
+    token.add_argument("--token-file", type=Path, metavar="FILE", help="a file of mode 0600 with the token")
+    enroll.add_argument("--data-dir", type=Path, metavar="DIR", help="default: AGENT_DATA_DIR or /var/lib/edge-agent")
+    enroll.add_argument(
+        "--name", metavar="ID", help="the id that the gateway would like, if the hub does not know it"
+    )
+    enroll.add_argument("--serial", help="the hardware's serial number, where it does not tell itself")
+    enroll.add_argument(
+        "--hardware", metavar="TEXT", help="what names this hardware, where it has no name (containers)"
+    )
+    enroll.add_argument("--certificate", action="store_true", help="get a client certificate too")
+    enroll.add_argument("--run", dest="then_run", action="store_true", help="run as the agent when enrolled")
+    enroll.add_argument("--json", action="store_true", help="print one JSON object")
+    enroll.set_defaults(run=_enroll)
+
+
+def _enroll(args: argparse.Namespace) -> int:
+    from dataclasses import replace  # noqa: PLC0415 - see above
+
+    from edge_agent import enrol, hardware  # noqa: PLC0415
+
+    if args.token:
+        print(f"edge-agent: a token in the arguments is seen by others; use --token-file, {enrol.TOKEN_VARIABLE} or "
+              "standard input", file=sys.stderr)  # fmt: skip
+    token = enrol.read_token(args.token, args.token_file, os.environ, _typed_token)
+    box = hardware.named(args.hardware) if args.hardware else hardware.look()
+    if box is None:
+        raise ConfigError(["this hardware has no name of its own: give it one with --hardware"])
+    if args.serial:
+        box = replace(box, serial=args.serial)
+    data_dir = args.data_dir or Path(os.environ.get("AGENT_DATA_DIR") or DATA_DIR)
+    found = enrol.enrol(enrol.Wish(args.hub, data_dir, args.name, args.certificate), token, box)
+    if args.json:
+        print(json.dumps({"gateway_id": found.gateway_id, "data_dir": str(data_dir), "devices": found.devices,
+                          "certificate": found.certificate, "hardware": box.source}))  # fmt: skip
+    else:
+        print(f"enrolled as {found.gateway_id} at {found.hub}; it speaks for {found.devices} device(s)")
+        if not args.then_run:
+            print(f"run it: AGENT_DATA_DIR={data_dir} edge-agent run")
+    if args.then_run:
+        enrol.run(data_dir)
+    return 0
+
+
+def _typed_token() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline()
+    import getpass  # noqa: PLC0415 - for this prompt
+
+    return getpass.getpass("enrolment token: ")
 
 
 def _run(config: AgentConfig, args: argparse.Namespace) -> int:

@@ -13,7 +13,9 @@ from shared.ids import parse_device_id
 VERSION = "0.1.0"
 """The package's, as it stands in pyproject.toml; asking importlib.metadata costs half a megabyte resident."""
 
+DATA_DIR = Path("/var/lib/edge-agent")
 CONFIG_FILE = "agent.toml"
+KEY_FILE = "key"
 OUTBOX_FILE = "outbox.db"
 MODELS_FILE = "models.db"
 LOCK_FILE = "agent.lock"
@@ -27,11 +29,20 @@ class AgentConfig:
     """What `edge-agent` reads, of one gateway. Sizes and times carry their unit in the name."""
 
     agent_id: str = setting("AGENT_ID", "this gateway's id, as registered")
-    data_dir: Path = setting("AGENT_DATA_DIR", "directory of the outbox and the models, this agent's alone")
-    key_file: Path = setting("AGENT_KEY_FILE", "file of mode 0600 with the key: <key id>.<secret>")
     hub_mqtt_url: str = setting("HUB_MQTT_URL", "the hub's broker, mqtt://host:port or mqtts://host:port")
+    data_dir: Path = setting(
+        "AGENT_DATA_DIR", "directory of the outbox and the models, this agent's alone", default=DATA_DIR
+    )
+    key_file: Path = setting(
+        "AGENT_KEY_FILE",
+        "file of mode 0600 with the key: <key id>.<secret>; by default `key` in AGENT_DATA_DIR",
+        default=DATA_DIR / KEY_FILE,
+    )
     local_mqtt_url: str = setting("AGENT_LOCAL_MQTT_URL", "this gateway's broker", default="mqtt://127.0.0.1:1883")
-    hub_ca_file: Path | None = setting("AGENT_HUB_CA_FILE", "CA of the hub's broker (mqtts)", default=None)
+    hub_api_url: str | None = setting(
+        "HUB_API_URL", "the hub's REST API, https://host:port; none: this agent asks it nothing", default=None
+    )
+    hub_ca_file: Path | None = setting("AGENT_HUB_CA_FILE", "CA of the hub's broker and API", default=None)
     health_host: str = setting(
         "AGENT_HEALTH_HOST", "where /metrics, /healthz and /readyz are served", default="127.0.0.1"
     )
@@ -113,9 +124,10 @@ def load_config(env: Mapping[str, str]) -> AgentConfig:
 
     Raises ConfigError with all mistakes.
     """
-    data_dir = env.get("AGENT_DATA_DIR")
-    file = Path(data_dir) / CONFIG_FILE if data_dir else None
-    return load(AgentConfig, env, read_toml(file if file is not None and file.exists() else None))
+    data_dir = Path(env.get("AGENT_DATA_DIR") or DATA_DIR)
+    file = data_dir / CONFIG_FILE
+    table = read_toml(file if file.exists() else None)
+    return load(AgentConfig, env, {"key_file": str(data_dir / KEY_FILE)} | table)
 
 
 def read_key(path: Path) -> tuple[str, Secret]:

@@ -42,13 +42,16 @@ class TestCa:
     def sha256(self) -> str:
         return hashlib.sha256(self.certificate.public_bytes(Encoding.DER)).hexdigest()
 
-    def server(self, directory: Path) -> tuple[Path, Path]:
+    def server(self, directory: Path, *, expired: bool = False) -> tuple[Path, Path]:
         """Certificate and key files of a server at 127.0.0.1."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName(
             [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
         )
-        builder = _builder(_name("hub"), self.certificate.subject, key).add_extension(names, critical=False)
+        builder = _builder(_name("hub"), self.certificate.subject, key, ends=not expired)
+        builder = builder.add_extension(names, critical=False)
+        if expired:
+            builder = builder.not_valid_after(dt.datetime.now(dt.UTC) - _DAY / 2)
         certificate = builder.sign(self.key, hashes.SHA256())
         directory.mkdir(parents=True, exist_ok=True)
         paths = directory / "server.pem", directory / "server.key"
@@ -68,14 +71,16 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, *, ends: bool = True
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _DAY)
-        .not_valid_after(now + _DAY)
     )
+    return builder.not_valid_after(now + _DAY) if ends else builder

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.config import VERSION, AgentConfig, load_config, read_key
+from edge_agent.identity_files import save
 from edge_agent.row import RowClass
 from shared.config import ConfigError
 
@@ -33,7 +34,17 @@ def test_every_missing_setting_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config({})
     named = " ".join(caught.value.mistakes)
-    assert all(name in named for name in ENV)
+    assert all(name in named for name in ("AGENT_ID", "HUB_MQTT_URL"))
+
+
+def test_after_enrolment_only_the_directory_is_named(tmp_path: Path) -> None:
+    save(
+        tmp_path, ca_pem="CA", api_key="k:a.b", certificate_pem=None,
+        config={"agent_id": "hall-3", "hub_mqtt_url": "mqtts://hub:8883", "hub_api_url": "https://hub:8443"},
+    )  # fmt: skip
+    config = load_config({"AGENT_DATA_DIR": str(tmp_path)})
+    assert (config.agent_id, config.hub_mqtt_url) == ("hall-3", "mqtts://hub:8883")
+    assert read_key(config.key_file)[0] == "k:a"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_mistakes_of_configuration_are_named_one_a_line(
         monkeypatch.delenv(name, raising=False)
     assert main(["run"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 2
     assert all(line.startswith("edge-agent: ") for line in lines)
 
 
