@@ -8,8 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OF_THE_HUB = (
-    "aiokafka", "asyncpg", "confluent-kafka", "cryptography", "fastapi", "grpcio", "quixstreams",
-    "rocksdict", "uvicorn",
+    "aiokafka", "asyncpg", "confluent-kafka", "fastapi", "grpcio", "quixstreams", "rocksdict", "uvicorn",
 )  # fmt: skip
 
 

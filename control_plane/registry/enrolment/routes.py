@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from control_plane.registry.access.attempts import Failure
 from control_plane.registry.enrolment import csr, documents, events
 from control_plane.registry.enrolment.enroller import Enrolled
 from control_plane.registry.enrolment.rules import REFUSED, Enrolment, Refusal, Refused, token_problems
@@ -32,6 +33,8 @@ _STATUS = {
     Refusal.REPLACED: 409,
 }
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+DOOR = "enrolment"
+_NO_TOKEN = Problem(401, REFUSED.detail, REFUSED.why.value)
 _CERTIFICATES_UNSUPPORTED = Problem(422, "this hub issues no client certificates", "no-certificates")
 
 
@@ -121,29 +124,25 @@ def _door(routes: APIRouter, rooms: Rooms) -> None:
         with the same key pair may be sent again: it costs no further use and answers with a fresh key.
         """
         token = enrolment_token.parse(body.token)
-        if token is None:
-            events.EnrolmentRefused(Refusal.TOKEN.value, "").emit()
-            _refuse(REFUSED)
-        public_key = csr.public_key_sha256(body.csr)
-        if public_key is None:
-            detail = "is not a signing request (PEM) with a key of curve P-256, signed by that key"
-            raise ProblemRaised(Problem(422, f"/csr: {detail}", "invalid", [FieldError("/csr", detail)]))
+        source = request.client.host if request.client else None
+
+        async def look() -> Enrolled | Refused | Failure:
+            if token is None:
+                events.EnrolmentRefused(Refusal.TOKEN.value, "").emit()
+                return Failure.MALFORMED
+            wanted = _wanted(body, token)
+            rooms.enrolment.addresses.authority()  # before anything is spent
+            found = await rooms.enrolment.enroller.enrol(wanted, source)
+            return Failure.WRONG if isinstance(found, Refused) and found.why is Refusal.TOKEN else found
+
         if body.certificate and rooms.enrolment.issue is None:
             raise ProblemRaised(_CERTIFICATES_UNSUPPORTED)
-        ca = rooms.enrolment.addresses.authority()
-        wanted = Enrolment(
-            token_id=token.id,
-            token_hash=token.hash,
-            serial=body.hardware.serial,
-            hardware_id=body.hardware.hardware_id,
-            public_key=public_key,
-            name=DeviceId(body.name) if body.name else None,
-            version=body.agent_version,
+        found: Enrolled | Refused = await rooms.logins.attempt(
+            DOOR, source, token.id if token else None, look, _NO_TOKEN
         )
-        source = request.client.host if request.client else None
-        found = await rooms.enrolment.enroller.enrol(wanted, source)
         if isinstance(found, Refused):
             _refuse(found)
+        assert token is not None
         certificate = await _certificate(rooms, found, body, token.id)
         response.headers["Cache-Control"] = "no-store"
         addresses = rooms.enrolment.addresses
@@ -153,7 +152,7 @@ def _door(routes: APIRouter, rooms: Rooms) -> None:
             mqtt_url=addresses.mqtt_url,
             mqtt_mtls_url=addresses.mqtt_mtls_url,
             api_url=addresses.api_url,
-            ca_pem=ca.pem,
+            ca_pem=addresses.authority().pem,
             pseudonyms={name: rooms.pseudonym(name) for name in (found.gateway_id, *found.devices)},
             certificate_pem=certificate,
         )
@@ -163,6 +162,22 @@ async def _certificate(rooms: Rooms, found: Enrolled, body: documents.EnrolmentR
     if not body.certificate or rooms.enrolment.issue is None:
         return None
     return await rooms.enrolment.issue(found.gateway_id, body.csr, Actor(token_id, Role.OPERATOR))
+
+
+def _wanted(body: documents.EnrolmentRequest, token: EnrolmentToken) -> Enrolment:
+    public_key = csr.public_key_sha256(body.csr)
+    if public_key is None:
+        detail = "is not a signing request (PEM) with a key of curve P-256, signed by that key"
+        raise ProblemRaised(Problem(422, f"/csr: {detail}", "invalid", [FieldError("/csr", detail)]))
+    return Enrolment(
+        token_id=token.id,
+        token_hash=token.hash,
+        serial=body.hardware.serial,
+        hardware_id=body.hardware.hardware_id,
+        public_key=public_key,
+        name=DeviceId(body.name) if body.name else None,
+        version=body.agent_version,
+    )
 
 
 def _refuse(refused: Refused) -> NoReturn:
