@@ -46,6 +46,7 @@ CLIENTS = {
         "control_plane.db.connect",
         "control_plane.db.migrate",
         "control_plane.ingest.lease_keeper",
+        "control_plane.registry.access.audit_store",
         "control_plane.registry.store",
         "control_plane.registry.leader",
         "control_plane.registry.fleet.changes",

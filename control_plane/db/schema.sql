@@ -277,7 +277,7 @@ CREATE TABLE audit_log (
     detail_sha256 bytea CHECK (octet_length(detail_sha256) = 32)
 );
 CREATE INDEX audit_log_target ON audit_log (target, at);
-CREATE INDEX audit_log_actor ON audit_log (actor, id);
+CREATE INDEX audit_log_actor ON audit_log (actor, at);
 CREATE INDEX audit_log_at ON audit_log (at);
 CREATE TABLE audit_details (
     audit_id bigint PRIMARY KEY REFERENCES audit_log (id),

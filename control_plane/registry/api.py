@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
 from control_plane.registry import broker_routes, events, policies
-from control_plane.registry.access import token_routes
+from control_plane.registry.access import audit_routes, token_routes
 from control_plane.registry.credentials import self_routes
 from control_plane.registry.doors import App, Doors
 from control_plane.registry.enrolment import routes as enrolment_routes
@@ -67,6 +67,7 @@ ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     enrolment_routes.router,
     token_routes.router,
     broker_routes.router,
+    audit_routes.router,
 )
 """The sub-rooms' routes."""
 

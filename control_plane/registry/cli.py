@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 
 from control_plane.registry import broker_cli, policy_cli
-from control_plane.registry.access import token_cli
+from control_plane.registry.access import audit_cli, token_cli
 from control_plane.registry.cli_words import Nouns
 from control_plane.registry.enrolment import cli as enrolment_cli
 from control_plane.registry.fleet import device_cli, type_cli
@@ -16,6 +16,7 @@ NOUNS: tuple[Callable[[Nouns], None], ...] = (
     policy_cli.register,
     enrolment_cli.register,
     token_cli.register,
+    audit_cli.register,
 )
 """The sub-rooms' commands."""
 

@@ -107,6 +107,20 @@ class RestClient:
             if cursor is None:
                 return
 
+    def stream(self, path: str, **query: str | int | None) -> Iterator[bytes]:
+        """GET of what may be larger than memory, part by part. Raises HubError, also for an answer that is cut."""
+        params = {name: value for name, value in query.items() if value is not None}
+        try:
+            with self._http.stream("GET", path, params=params) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _refusal(response)
+                yield from response.iter_bytes()
+        except httpx.TransportError as error:
+            raise Transient(
+                f"the hub's answer broke off ({error or type(error).__name__})", hint="try again"
+            ) from error
+
     def _send(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, **more)

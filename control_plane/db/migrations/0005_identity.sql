@@ -183,7 +183,7 @@ CREATE INDEX quarantines_ending ON quarantines (until) WHERE released_at IS NULL
 ALTER TABLE audit_log
     ADD COLUMN source text,
     ADD COLUMN detail_sha256 bytea CHECK (octet_length(detail_sha256) = 32);
-CREATE INDEX audit_log_actor ON audit_log (actor, id);
+CREATE INDEX audit_log_actor ON audit_log (actor, at);
 CREATE INDEX audit_log_at ON audit_log (at);
 CREATE TABLE audit_details (
     audit_id bigint PRIMARY KEY REFERENCES audit_log (id),
