@@ -126,7 +126,7 @@ def _heading(route: Route) -> str:
 
 
 def _status(route: Route) -> list[str]:
-    return [status for status, _ in route.statuses if status != "default"]
+    return [status for status, _ in route.statuses if status.startswith("2")]  # refusals are the same for all
 
 
 def _route(route: Route) -> Iterable[str]:
@@ -143,4 +143,5 @@ def _route(route: Route) -> Iterable[str]:
 
 
 def _linked(name: str) -> str:
-    return f"[{name}](#{anchor(name)})"
+    """A document's name leads to it; `string` and the like lead nowhere."""
+    return f"[{name}](#{anchor(name)})" if name[:1].isupper() else name

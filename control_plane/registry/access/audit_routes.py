@@ -20,6 +20,8 @@ from shared.authority import Actor, Operation
 
 _TEXT = r"^[^\x00-\x1f\x7f]{1,128}$"
 
+_FORMS = {kind.media_type.partition(";")[0]: {"schema": {"type": "string"}} for kind in ExportFormat}
+
 
 def router(rooms: Rooms, guard: Guard) -> APIRouter:
     """The audit log."""
@@ -42,7 +44,7 @@ def router(rooms: Rooms, guard: Guard) -> APIRouter:
         "/v1/audit:export",
         summary="Take a copy of the audit log",
         response_class=StreamingResponse,
-        responses={200: {"content": {kind.media_type.partition(";")[0]: {} for kind in ExportFormat}}},
+        responses={200: {"content": _FORMS}},
     )
     async def export_audit(
         wanted: Annotated[Filter, Depends(_filter)],
