@@ -136,7 +136,21 @@ CREATE TABLE device_credentials (
 CREATE INDEX device_credentials_device ON device_credentials (device_id);
 CREATE INDEX device_credentials_ending ON device_credentials (not_after)
     WHERE ended_at IS NULL AND not_after IS NOT NULL;
+CREATE INDEX device_credentials_beginning ON device_credentials (not_before)
+    WHERE ended_at IS NULL AND not_before IS NOT NULL;
 CREATE INDEX device_credentials_age ON device_credentials (created_at) WHERE ended_at IS NULL AND held_at IS NOT NULL;
+
+-- Whoever ends keys in time sleeps until the next end: a new end wakes it.
+CREATE FUNCTION device_credentials_wake() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('registry_credentials', '');
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER device_credentials_wake
+    AFTER INSERT OR UPDATE OF held_at, not_before, not_after ON device_credentials
+    FOR EACH ROW WHEN (NEW.not_before IS NOT NULL OR NEW.not_after IS NOT NULL)
+    EXECUTE FUNCTION device_credentials_wake();
 
 -- Which gateway speaks, or spoke, for a device.
 CREATE TABLE gateway_ownership (
@@ -239,6 +253,8 @@ CREATE TABLE idempotency_keys (
     request_sha256 bytea NOT NULL CHECK (octet_length(request_sha256) = 32),
     device_id text COLLATE "C" NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
     created_at timestamptz NOT NULL DEFAULT now(),
+    -- The key that a rotation gave out; a registration's is its device's newest.
+    key_id text COLLATE "C",
     PRIMARY KEY (actor, key)
 );
 CREATE INDEX idempotency_keys_device ON idempotency_keys (device_id);

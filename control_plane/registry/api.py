@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from control_plane.registry import broker_routes, events, policies
 from control_plane.registry.access import audit_routes, token_routes
+from control_plane.registry.credentials import routes as credential_routes
 from control_plane.registry.credentials import self_routes
 from control_plane.registry.doors import App, Doors
 from control_plane.registry.enrolment import routes as enrolment_routes
@@ -61,6 +62,7 @@ Readiness = Callable[[], list[str]]
 ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     routes.router,
     type_routes.router,
+    credential_routes.router,
     self_routes.router,
     policies.router,
     group_routes.router,

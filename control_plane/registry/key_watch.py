@@ -15,7 +15,7 @@ from paho.mqtt.properties import Properties
 
 from control_plane.registry import connect_log, events
 from control_plane.registry.broker import client
-from control_plane.registry.store import Store
+from control_plane.registry.credentials.rings import Rings
 from shared.backoff import Backoff
 from shared.errors import HubError
 from shared.ids import KeyId
@@ -29,8 +29,8 @@ _BACKOFF = Backoff(first_s=0.2, cap_s=5.0)
 class KeyWatch:
     """`serve` reads and notes, until cancelled."""
 
-    def __init__(self, store: Store, url: str, secret: str) -> None:
-        self._store = store
+    def __init__(self, rings: Rings, url: str, secret: str) -> None:
+        self._rings = rings
         self._url = url
         self._secret = secret
         self._uses: dict[KeyId, datetime] = {}
@@ -74,7 +74,7 @@ class KeyWatch:
             self._fresh.clear()
             uses, self._uses = self._uses, {}
             try:
-                await self._store.use_keys(uses)
+                await self._rings.use(uses)
             except HubError:
                 self._uses = uses | self._uses  # Postgres is away: the newer use of a key wins
                 self._fresh.set()

@@ -141,11 +141,6 @@ WHERE held_at IS NULL
 -- name: sweep_claims
 DELETE FROM idempotency_keys WHERE created_at < now() - $1::interval
 
--- name: use_keys
-UPDATE device_credentials AS c SET last_used_at = greatest(c.last_used_at, u.at)
-FROM unnest($1::text[], $2::timestamptz[]) AS u (key_id, at)
-WHERE c.key_id = u.key_id
-
 -- name: call_reconciler
 NOTIFY registry_reconcile
 

@@ -7,6 +7,8 @@ from control_plane.db.connect import Pool
 from control_plane.registry.access.logins import Logins
 from control_plane.registry.access.token_uses import TokenUses
 from control_plane.registry.broker import Broker
+from control_plane.registry.credentials.rings import Rings
+from control_plane.registry.credentials.rotator import Rotator
 from control_plane.registry.credentials.store import Credentials
 from control_plane.registry.enrolment.enroller import Desk
 from control_plane.registry.fleet.changes import Changes
@@ -26,6 +28,8 @@ class Rooms:
     database: Pool
     store: Store
     credentials: Credentials
+    rings: Rings
+    rotator: Rotator
     broker: Broker
     registrar: Registrar
     projector: Projector

@@ -21,6 +21,9 @@ from control_plane.registry.access.token_store import TokenStore
 from control_plane.registry.access.token_uses import TokenUses
 from control_plane.registry.broker import Broker, address, service_secret
 from control_plane.registry.broker_restart import BrokerRestart
+from control_plane.registry.credentials.key_times import KeyTimes
+from control_plane.registry.credentials.rings import Rings
+from control_plane.registry.credentials.rotator import Rotator
 from control_plane.registry.credentials.store import Credentials
 from control_plane.registry.doors import App
 from control_plane.registry.enrolment.addresses import Addresses
@@ -190,9 +193,20 @@ class Api:
             )
             reconciler = Reconciler(store, broker, config.database_url, rebuild)
             relay = Relay(store, config.database_url, config.kafka_bootstrap)
-            watch = KeyWatch(store, config.mqtt_url, secrets.monitor)
-            registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)
+            rings = Rings(database)
+            watch = KeyWatch(rings, config.mqtt_url, secrets.monitor)
             named = partial(pseudonym, secrets.pseudonym_key)
+            rotator = Rotator(
+                database=database,
+                rings=rings,
+                store=store,
+                broker=broker,
+                projector=projector,
+                pseudonym=named,
+                reconcile=reconciler.wake,
+            )
+            times = KeyTimes(rings, config.database_url, rotator.delete, projector.device)
+            registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)
             enrolment = EnrolmentStore(database)
             drains = DrainWatch(enrolment, projector, named)
             enroller = Enroller(enrolment, broker, registrar, named, reconciler.wake)
@@ -200,6 +214,8 @@ class Api:
                 database=database,
                 store=store,
                 credentials=Credentials(database),
+                rings=rings,
+                rotator=rotator,
                 broker=broker,
                 registrar=registrar,
                 projector=projector,
@@ -213,7 +229,7 @@ class Api:
                 token_uses=TokenUses(TokenStore(database).use),
             )
             app = api.build(rooms, self.readiness)
-            duties = [relay.serve, reconciler.serve, watch.serve, drains.serve]
+            duties = [relay.serve, reconciler.serve, watch.serve, drains.serve, times.serve]
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(lead(config.database_url, duties)),

@@ -7,7 +7,7 @@ are `registration`'s. Raises Transient or Permanent (`control_plane.db.connect`)
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from importlib.resources import files
 from typing import Any
 
@@ -176,11 +176,6 @@ class Store:
             await db.execute(_SQL["sweep_devices"], unfinished)
             await db.execute(_SQL["sweep_credentials"], unfinished)
             await db.execute(_SQL["sweep_claims"], claims)
-
-    async def use_keys(self, uses: Mapping[KeyId, datetime]) -> None:
-        """Note when keys were last used at the broker."""
-        async with acquire(self._pool) as db:
-            await db.execute(_SQL["use_keys"], list(uses), list(uses.values()))
 
     async def call_reconciler(self) -> None:
         """Have whoever leads compare the broker's records."""

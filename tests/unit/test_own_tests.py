@@ -19,10 +19,13 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "control_plane/registry/access/token_store.py": "tests/stack/registry/access/test_token_routes.py",
     "control_plane/registry/cli.py": "tests/unit/control_plane/registry/fleet/test_device_cli.py",
     "control_plane/registry/cli_words.py": "tests/unit/control_plane/registry/fleet/test_device_cli.py",
-    "control_plane/registry/credentials/store.py": "tests/stack/registry/credentials/test_self_routes.py",
     "control_plane/registry/enrolment/store.py": "tests/stack/registry/enrolment/test_enroller.py",
     # The agent's side of enrolment is tested against a hub.
     "edge_agent/enrol.py": "tests/stack/registry/enrolment/test_enrol.py",
+    **dict.fromkeys(
+        (f"control_plane/registry/credentials/{name}.py" for name in ("store", "rings", "rotator", "key_times")),
+        "tests/stack/registry/credentials/test_routes.py",
+    ),
     # So is the sink.
     "control_plane/analytics/sink_job.py": "tests/stack/test_sink.py",
     # Values without behaviour: seen through what shows them.

@@ -95,7 +95,24 @@ ALTER TABLE device_credentials
     ADD COLUMN ended_why text;
 CREATE INDEX device_credentials_ending ON device_credentials (not_after)
     WHERE ended_at IS NULL AND not_after IS NOT NULL;
+CREATE INDEX device_credentials_beginning ON device_credentials (not_before)
+    WHERE ended_at IS NULL AND not_before IS NOT NULL;
 CREATE INDEX device_credentials_age ON device_credentials (created_at) WHERE ended_at IS NULL AND held_at IS NOT NULL;
+
+-- Whoever ends keys in time sleeps until the next end: a new end wakes it.
+CREATE FUNCTION device_credentials_wake() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('registry_credentials', '');
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER device_credentials_wake
+    AFTER INSERT OR UPDATE OF held_at, not_before, not_after ON device_credentials
+    FOR EACH ROW WHEN (NEW.not_before IS NOT NULL OR NEW.not_after IS NOT NULL)
+    EXECUTE FUNCTION device_credentials_wake();
+
+-- The key that a rotation gave out under this Idempotency-Key; a registration's is its device's newest.
+ALTER TABLE idempotency_keys ADD COLUMN key_id text COLLATE "C";
 
 -- What is decided for all: credentials, limits, quarantine, enrolment, broker. A missing row is the default in code.
 CREATE TABLE policies (

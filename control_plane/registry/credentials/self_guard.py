@@ -77,5 +77,5 @@ class SelfGuard:
         if not projection.enabled(stored.status):
             return Failure.BARRED
         if not stored.fresh:
-            await credentials.use_keys({shown.key_id: datetime.now(UTC)})
+            await self._rooms.rings.use({shown.key_id: datetime.now(UTC)})
         return SelfActor(stored.device_id, shown.key_id, stored.kind, source)

@@ -1,9 +1,5 @@
-"""The rows of keys: the only module that runs `queries.sql` of this sub-room.
+"""What is read about keys; their changes are written by `rings`. Raises Transient or Permanent."""
 
-Promises: each method is one transaction, or several of which each may be the last. Raises Transient or Permanent.
-"""
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -88,10 +84,12 @@ class Credentials:
             tuple(DeviceId(device["device_id"]) for device in devices),
         )
 
-    async def use_keys(self, uses: Mapping[KeyId, datetime]) -> None:
-        """Note when keys were last used, at the broker or at REST."""
+    async def keys(self, device_id: DeviceId) -> tuple[KeyRow, ...] | None:
+        """A device's living keys, oldest first; None: there is no such device."""
         async with acquire(self._pool) as db:
-            await db.execute(_SQL["use_keys"], list(uses), list(uses.values()))
+            row = await db.fetchrow(_SQL["self"], device_id)
+            keys = await db.fetch(_SQL["keys"], device_id)
+        return tuple(_key(key) for key in keys) if row else None
 
 
 def _key(row: "asyncpg.Record") -> KeyRow:

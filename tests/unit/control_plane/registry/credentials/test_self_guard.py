@@ -35,13 +35,13 @@ class Keys:
     async def presented(self, key_id: KeyId) -> StoredKey | None:
         return self._stored if key_id == "k:a" else None
 
-    async def use_keys(self, uses: Mapping[KeyId, datetime]) -> None:
+    async def use(self, uses: Mapping[KeyId, datetime]) -> None:
         self.used += uses
 
 
 async def ask(keys: Keys, header: str | None) -> httpx.Response:
     app = FastAPI()
-    rooms: Any = SimpleNamespace(credentials=keys, logins=Logins())
+    rooms: Any = SimpleNamespace(credentials=keys, rings=keys, logins=Logins())
     device = SelfGuard(rooms).device()
 
     @app.get("/", response_model=None)
