@@ -42,7 +42,7 @@ class Rotation(_Document):
     )
 
 
-class NewKey(_Document):
+class FurtherKey(_Document):
     """A further key, beside the others."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}, {"not_after": "2030-01-01T00:00:00Z"}]})
@@ -70,7 +70,7 @@ class IssuedKey(BaseModel):
     closed: bool = Field(description="The broker has confirmed what ended with it; false: it is being tried.")
 
 
-class KeyView(BaseModel):
+class LivingKey(BaseModel):
     """A living key, without its secret."""
 
     key_id: str
@@ -85,7 +85,7 @@ class KeyView(BaseModel):
 class KeyList(BaseModel):
     """A device's living keys, oldest first."""
 
-    keys: list[KeyView]
+    keys: list[LivingKey]
 
 
 class Closed(BaseModel):
@@ -106,33 +106,31 @@ def router(rooms: Rooms, guard: Guard) -> APIRouter:
     @routes.post("/v1/devices/{device_id}/credentials:rotate", status_code=201, summary="Replace a device's key")
     async def rotate(
         device_id: str,
+        body: Rotation,
         response: Response,
         actor: Annotated[Actor, rotating],
-        body: Rotation | None = None,
         idempotency_key: Annotated[str | None, once] = None,
     ) -> IssuedKey:
         """Answers when the broker holds the new key; the others end after the overlap. With an Idempotency-Key the
         same request may be sent again: until the key was used it gets a new secret, which ends the unseen one.
         """
-        overlap_s = body.overlap_s if body else None
-        overlap = None if overlap_s is None else timedelta(seconds=overlap_s)
+        overlap = None if body.overlap_s is None else timedelta(seconds=body.overlap_s)
         ask = Ask(_id(device_id), Why.ROTATION, actor.id, idempotency_key, overlap=overlap)
         return _issued(await rooms.rotator.rotate(ask, actor), response)
 
     @routes.post("/v1/devices/{device_id}/credentials", status_code=201, summary="Give a device a further key")
     async def add(
         device_id: str,
+        body: FurtherKey,
         response: Response,
         actor: Annotated[Actor, rotating],
-        body: NewKey | None = None,
         idempotency_key: Annotated[str | None, once] = None,
     ) -> IssuedKey:
         """The others are left as they are. At most four keys of a device live at once."""
-        given = body or NewKey()
         ask = Ask(
             *(_id(device_id), Why.ADDED, actor.id, idempotency_key),
-            not_before=given.not_before,
-            not_after=given.not_after,
+            not_before=body.not_before,
+            not_after=body.not_after,
         )
         return _issued(await rooms.rotator.rotate(ask, actor), response)
 
@@ -193,8 +191,8 @@ def issued(found: Issued, response: Response) -> IssuedKey:
     )
 
 
-def _view(key: KeyRow) -> KeyView:
-    return KeyView(
+def _view(key: KeyRow) -> LivingKey:
+    return LivingKey(
         key_id=key.key_id,
         why=key.why,
         created_at=key.created_at,
