@@ -196,15 +196,7 @@ class Api:
             rings = Rings(database)
             watch = KeyWatch(rings, config.mqtt_url, secrets.monitor)
             named = partial(pseudonym, secrets.pseudonym_key)
-            rotator = Rotator(
-                database=database,
-                rings=rings,
-                store=store,
-                broker=broker,
-                projector=projector,
-                pseudonym=named,
-                reconcile=reconciler.wake,
-            )
+            rotator = Rotator(rings, store, broker, projector, named, reconciler.wake)
             times = KeyTimes(rings, config.database_url, rotator.delete, projector.device)
             registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)
             enrolment = EnrolmentStore(database)

@@ -32,7 +32,7 @@ from control_plane.registry.credentials.rotation import (
     Used,
     Why,
 )
-from control_plane.registry.life import Move
+from control_plane.registry.life import Illegal, Move
 from control_plane.registry.lifecycle_event import Change
 from shared.authority import Actor, Role
 from shared.device import Status
@@ -160,6 +160,11 @@ class Rings:
             if isinstance(done, Done):
                 await journal.audit(db, actor, "device.key.end", device_id, {"key": key_id, "force": force})
             return done
+
+    async def revoke(self, device_id: DeviceId, reason: str, actor: Actor) -> Status | Illegal | None:
+        """The device was stolen: retired for good, its keys ended. None: there is no such device."""
+        async with transaction(self._pool) as db:
+            return await moves.move(db, actor, device_id, Move.REVOKE, {"reason": reason})
 
     async def use(self, uses: Mapping[KeyId, datetime]) -> None:
         """Keys were used, at the broker or at REST: note when, then do what follows from a first use. What a crash

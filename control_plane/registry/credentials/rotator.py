@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from control_plane.db.connect import Pool, transaction
-from control_plane.registry import dynsec, moves
+from control_plane.registry import dynsec
 from control_plane.registry.broker import Broker, BrokerRefused
 from control_plane.registry.credentials import events
 from control_plane.registry.credentials.rings import Ask, Done, Repeated, Rings
 from control_plane.registry.credentials.rotation import KeyRefusal, KeyRefused
-from control_plane.registry.life import Illegal, Move
+from control_plane.registry.life import Illegal
 from control_plane.registry.projector import Projector
 from control_plane.registry.store import Store
 from shared import ids
@@ -43,8 +42,6 @@ class Rotator:
 
     def __init__(
         self,
-        *,
-        database: Pool,
         rings: Rings,
         store: Store,
         broker: Broker,
@@ -52,7 +49,6 @@ class Rotator:
         pseudonym: Callable[[str], str],
         reconcile: Callable[[], None],
     ) -> None:
-        self._database = database
         self._rings = rings
         self._store = store
         self._broker = broker
@@ -100,8 +96,7 @@ class Rotator:
 
     async def revoke(self, device_id: DeviceId, reason: str, actor: Actor) -> bool | Illegal | None:
         """The device was stolen: it is retired for good and its keys end now; whether the broker has closed them."""
-        async with transaction(self._database) as db:
-            found = await moves.move(db, actor, device_id, Move.REVOKE, {"reason": reason})
+        found = await self._rings.revoke(device_id, reason, actor)
         if found is None or isinstance(found, Illegal):
             return found
         closed = await self._projector.device(device_id)
