@@ -25,6 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from control_plane.ingest.packets import MalformedError, Packet, Splitter, encode_pubacks
 from control_plane.ingest.reader import READ_BYTES, Broker, ConnectFailed, Published, Receive, Session
+from shared import tls
 from shared.errors import Transient
 
 _PUBACK = 0x40
@@ -58,6 +59,7 @@ async def _connect(broker: Broker, receive: Receive, published: Published) -> As
         protocol=aiomqtt.ProtocolVersion.V5,
         clean_start=False,
         properties=properties,
+        tls_context=broker.tls,
         keepalive=broker.keepalive_s,
         timeout=broker.timeout_s,
         max_inflight_messages=_PUBLISH_LIMIT,
@@ -91,6 +93,9 @@ def _connect_failed(error: aiomqtt.MqttError) -> ConnectFailed:
         return ConnectFailed("refused", str(error.rc))
     if "timed out" in str(error):
         return ConnectFailed("timeout", "the broker accepted the connection and said nothing")
+    wrong = tls.trouble(error)
+    if wrong is not None:
+        return ConnectFailed("unreachable", ": ".join(word for word in wrong if word))
     return ConnectFailed("unreachable", str(error))
 
 

@@ -176,6 +176,7 @@ class Bridge:
             username=USERNAME,
             password=broker_password(self._config.secrets_file),
             receive_maximum=self._config.receive_maximum,
+            tls=self._config.broker_tls(),
         )
 
     def _received(self, generation: int, messages: Sequence[Message]) -> None:

@@ -6,6 +6,7 @@ is tried again and said by nobody here: the bridge says it.
 """
 
 import asyncio
+import ssl
 
 import aiomqtt
 
@@ -20,8 +21,9 @@ _RETRY_S = 5.0
 class BrokerWatch:
     """Follows one broker until cancelled."""
 
-    def __init__(self, host: str, port: int, password: Secret, name: str) -> None:
-        """`name` makes the client id this process's own."""
+    def __init__(self, host: str, port: int, password: Secret, name: str, tls: ssl.SSLContext | None = None) -> None:
+        """`name` makes the client id this process's own; `tls`: how to speak with the broker, None for plain."""
+        self._tls = tls
         self._host = host
         self._port = port
         self._password = password
@@ -45,6 +47,7 @@ class BrokerWatch:
             password=str(self._password),
             identifier=self._client_id,
             protocol=aiomqtt.ProtocolVersion.V5,
+            tls_context=self._tls,
         ) as client:
             await client.subscribe(TOPIC)
             async for message in client.messages:

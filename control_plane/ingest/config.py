@@ -1,5 +1,6 @@
 """What ingest is told."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from control_plane.ingest.reader import READ_BYTES
+from shared import tls
 from shared.config import ConfigError, Secret, read_secret, setting
 
 RECEIVE_MAXIMUM_LIMIT = 65_535  # MQTT 5.0, 3.1.2.11.3: a two byte integer
 USERNAME = "_ingest"
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _BROKEN_MAXIMUM = 2
 _SMALLEST_PUBLISH_BYTES = 26  # devices/x/telemetry, packet id, no properties, no payload
 
@@ -22,12 +25,13 @@ class IngestConfig:
 
     database_url: Secret = setting("HUB_DATABASE_URL", "Postgres, for the lease of the session slot")
     kafka_bootstrap: str = setting("HUB_KAFKA_BOOTSTRAP", "Kafka, host:port")
-    mqtt_url: str = setting("HUB_MQTT_URL", "the hub's broker, mqtt://host:port")
+    mqtt_url: str = setting("HUB_MQTT_URL", "the hub's broker, mqtt:// or mqtts://host:port")
     secrets_file: Path = setting("HUB_SERVICE_SECRETS_FILE", "broker passwords of our services, mode 0600")
     data_dir: Path = setting("HUB_DATA_DIR", "where the hub's processes keep what is theirs")
     health_host: str = setting("HUB_HEALTH_HOST", "address of /metrics, /healthz and /readyz", default="127.0.0.1")
     health_port: int = setting("HUB_HEALTH_PORT", "its port; 0 takes a free one", default=0)
     log_level: str = setting("HUB_LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", default="INFO")
+    ca_file: Path | None = setting("HUB_CA_FILE", "PEM: the CA of the hub's broker (mqtts)", default=None)
     slot: int = setting("HUB_INGEST_SLOT", "which session slot to hold or stand by for", default=0)
     holder: str | None = setting("HUB_INGEST_HOLDER", "this instance's name, kept over restarts", default=None)
     lease_s: float = setting("HUB_INGEST_LEASE_S", "how long a slot stays its holder's", default=15.0)
@@ -74,17 +78,25 @@ class IngestConfig:
     def broker_address(self) -> tuple[str, int]:
         """Host and port of HUB_MQTT_URL."""
         parts = urlsplit(self.mqtt_url)
-        return parts.hostname or "", parts.port or 1883
+        return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+    def broker_tls(self) -> ssl.SSLContext | None:
+        """How to speak with it, or None for plain. Raises Permanent for a CA file that is none."""
+        return tls.client_context(self.ca_file) if self.mqtt_url.startswith("mqtts://") else None
 
 
 def _broker_problems(url: str) -> list[str]:
     try:
         parts = urlsplit(url)
-        fits = parts.scheme == "mqtt" and bool(parts.hostname) and (parts.port or 1883) > 0 and "@" not in url
+        fits = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0 and "@" not in url
     except ValueError:
         fits = False
     # It is not shown: what is wrong with it may be that it holds a password.
-    return [] if fits else ["HUB_MQTT_URL: is not mqtt://host:port (users and passwords stand elsewhere)"]
+    return (
+        []
+        if fits
+        else ["HUB_MQTT_URL: is not mqtt://host:port or mqtts://host:port (users and passwords stand elsewhere)"]
+    )
 
 
 def broker_password(path: Path, username: str = USERNAME) -> Secret:

@@ -8,9 +8,10 @@ Promises of every reader:
 Leaves the decision what may be acknowledged to `window`, and connecting again to `service`.
 """
 
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from control_plane.ingest.packets import Message
@@ -26,7 +27,10 @@ Receive = Callable[[Sequence[Message]], None]
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where and as whom to connect. `receive_maximum`: the most unacknowledged messages; the only back-pressure."""
+    """Where and as whom to connect. `receive_maximum`: the most unacknowledged messages; the only back-pressure.
+
+    `tls`: how to speak with it; None is plain.
+    """
 
     host: str
     port: int
@@ -36,6 +40,7 @@ class Broker:
     receive_maximum: int
     keepalive_s: int = 15
     timeout_s: float = 10.0
+    tls: ssl.SSLContext | None = field(default=None, compare=False)
 
 
 class ConnectFailed(Transient):

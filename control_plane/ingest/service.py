@@ -78,7 +78,7 @@ class Ingest:
     def _watch(self) -> BrokerWatch:
         host, port = self._config.broker_address()
         password = broker_password(self._config.secrets_file, broker_watch.USERNAME)
-        return BrokerWatch(host, port, password, self._holder)
+        return BrokerWatch(host, port, password, self._holder, self._config.broker_tls())
 
     async def _tenure(self, keeper: LeaseKeeper, stopping: asyncio.Event) -> None:
         tail = await self._tail(stopping)

@@ -22,6 +22,7 @@ import msgspec
 from control_plane.registry import events
 from control_plane.registry.dynsec import COMMAND_TOPIC, RESPONSE_TOPIC, Answer, Command, decode_answers
 from control_plane.registry.turns import Lane, Turns
+from shared import tls
 from shared.backoff import Backoff
 from shared.config import ConfigError, Secret, read_secret
 from shared.errors import Permanent, Transient
@@ -30,6 +31,7 @@ _BACKOFF = Backoff(first_s=0.2, cap_s=5.0)
 _CONNECT_S = 5.0
 _SHARE = 0.2  # of the broker's time
 _LONGEST_PAUSE_S = 0.5
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _REMEMBERED = 8  # commands
 _HINT = "is the broker of HUB_MQTT_URL up?"
 
@@ -55,16 +57,21 @@ def address(url: str) -> tuple[str, int]:
     """Host and port of HUB_MQTT_URL. Raises ValueError, which does not show it: it may hold a password."""
     parts = urlsplit(url)
     try:
-        host, port = parts.hostname, parts.port or 1883
+        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError:
         host, port = None, 0
-    if parts.scheme != "mqtt" or not host or "@" in url:
-        raise ValueError("is not mqtt://host:port (users and passwords stand elsewhere)")
+    if parts.scheme not in _PORTS or not host or "@" in url:
+        raise ValueError("is not mqtt://host:port or mqtts://host:port (users and passwords stand elsewhere)")
     return host, port
 
 
-def client(url: str, username: str, secret: str, client_id: str, **more: object) -> aiomqtt.Client:
-    """A fresh MQTT 5 client for one connection. Raises ConfigError for an address that is none."""
+def client(
+    url: str, username: str, secret: str, client_id: str, *, ca_file: Path | None = None, **more: object
+) -> aiomqtt.Client:
+    """A fresh MQTT 5 client for one connection; `ca_file` is the only CA that is believed with mqtts://.
+
+    Raises ConfigError for an address that is none, Permanent for a CA file that is none.
+    """
     try:
         host, port = address(url)
     except ValueError as error:
@@ -76,6 +83,7 @@ def client(url: str, username: str, secret: str, client_id: str, **more: object)
         password=secret,
         identifier=client_id,
         protocol=aiomqtt.ProtocolVersion.V5,
+        tls_context=tls.client_context(ca_file) if url.startswith("mqtts://") else None,
         timeout=_CONNECT_S,
         **more,  # type: ignore[arg-type]  # keywords of the library, given by our own callers
     )
@@ -84,8 +92,17 @@ def client(url: str, username: str, secret: str, client_id: str, **more: object)
 class Broker:
     """The registry's connection. `serve` keeps it; `command` uses it. `on_connect` is called after each connect."""
 
-    def __init__(self, url: str, secret: str, *, deadline_s: float, on_connect: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        secret: str,
+        *,
+        deadline_s: float,
+        on_connect: Callable[[], None],
+        ca_file: Path | None = None,
+    ) -> None:
         self._url = url
+        self._ca_file = ca_file
         self._secret = secret
         self._deadline_s = deadline_s
         self._on_connect = on_connect
@@ -106,12 +123,14 @@ class Broker:
         return self._connected.is_set()
 
     async def serve(self, stopping: asyncio.Event) -> None:
-        """Keep connected until `stopping`; raises only ConfigError."""
+        """Keep connected until `stopping`; raises only ConfigError, and Permanent for a CA file that is none."""
         attempt = 0
         while not stopping.is_set():
             started = time.monotonic()
             try:
-                async with client(self._url, "_registry", self._secret, self._client_id) as connection:
+                async with client(
+                    self._url, "_registry", self._secret, self._client_id, ca_file=self._ca_file
+                ) as connection:
                     await connection.subscribe(RESPONSE_TOPIC, qos=1)
                     self._up(connection)
                     await self._listen(connection, stopping)

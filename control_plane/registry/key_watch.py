@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -29,10 +30,11 @@ _BACKOFF = Backoff(first_s=0.2, cap_s=5.0)
 class KeyWatch:
     """`serve` reads and notes, until cancelled."""
 
-    def __init__(self, rings: Rings, url: str, secret: str) -> None:
+    def __init__(self, rings: Rings, url: str, secret: str, ca_file: Path | None = None) -> None:
         self._rings = rings
         self._url = url
         self._secret = secret
+        self._ca_file = ca_file
         self._uses: dict[KeyId, datetime] = {}
         self._fresh = asyncio.Event()
 
@@ -50,7 +52,13 @@ class KeyWatch:
             started = time.monotonic()
             try:
                 async with client(
-                    self._url, "_monitor", self._secret, "_monitor-keys", clean_start=False, properties=properties
+                    self._url,
+                    "_monitor",
+                    self._secret,
+                    "_monitor-keys",
+                    ca_file=self._ca_file,
+                    clean_start=False,
+                    properties=properties,
                 ) as connection:
                     await connection.subscribe(connect_log.TOPIC, qos=1)
                     async for message in connection.messages:

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import httpx
 
+from shared import tls
 from shared.backoff import Backoff
 from shared.config import ConfigError, read_secret_line, setting
 from shared.errors import HubError, Permanent, Transient
@@ -30,8 +31,9 @@ _NOT_FOUND_STATUS = 3
 class ClientConfig:
     """What `hub device`, `hub gateway` and `hub type` read."""
 
-    api_url: str = setting("HUB_API_URL", "where REST is served, http://host:port")
+    api_url: str = setting("HUB_API_URL", "where REST is served, http(s)://host:port")
     admin_token_file: Path = setting("HUB_ADMIN_TOKEN_FILE", "the file with an API token, mode 0600")
+    ca_file: Path | None = setting("HUB_CA_FILE", "PEM: the CA of the hub's servers (https)", default=None)
 
     def problems(self) -> list[str]:
         """Rules that bound the values."""
@@ -55,6 +57,7 @@ class RestClient:
                 base_url=config.api_url,
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=_TIMEOUT_S,
+                verify=tls.client_context(config.ca_file) if config.api_url.startswith("https://") else True,
                 trust_env=False,  # the hub is never behind a proxy of the environment
             )
         except httpx.InvalidURL as error:
@@ -125,6 +128,9 @@ class RestClient:
         try:
             response = self._http.request(method, path, **more)
         except httpx.TransportError as error:
+            wrong = tls.trouble(error)
+            if wrong is not None:
+                raise Permanent(f"no TLS with {self._http.base_url}: {wrong[0]}", hint=wrong[1]) from error
             raise Transient(
                 f"the hub does not answer at {self._http.base_url} ({error or type(error).__name__})",
                 hint="is `hub serve` running? see `hub status`",

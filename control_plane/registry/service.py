@@ -1,21 +1,17 @@
 """`hub api`: the registry's process. Builds its parts and runs them until it is told to stop."""
 
 import asyncio
-import contextlib
 import logging
 import os
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
-import uvicorn
 
 from control_plane.db.connect import pool
-from control_plane.registry import api, events
+from control_plane.registry import api, events, rest_doors
 from control_plane.registry.access.logins import Logins
 from control_plane.registry.access.token_store import TokenStore
 from control_plane.registry.access.token_uses import TokenUses
@@ -38,6 +34,7 @@ from control_plane.registry.rebuild import Rebuild
 from control_plane.registry.reconciler import Reconciler
 from control_plane.registry.registrar import Registrar
 from control_plane.registry.relay import Relay
+from control_plane.registry.rest_doors import Door, Wanted
 from control_plane.registry.rooms import Rooms
 from control_plane.registry.store import Store
 from shared.config import ConfigError, Secret, load, read_secret, setting
@@ -49,7 +46,6 @@ from shared.pseudonym import pseudonym
 
 NAME = "api"
 _CHECK_S = 1.0
-_GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +54,24 @@ class ApiConfig:
 
     database_url: Secret = setting("HUB_DATABASE_URL", "postgresql://user:password@host:port/database")
     kafka_bootstrap: str = setting("HUB_KAFKA_BOOTSTRAP", "host:port of a Kafka broker")
-    mqtt_url: str = setting("HUB_MQTT_URL", "the hub's broker, mqtt://host:port")
+    mqtt_url: str = setting("HUB_MQTT_URL", "the hub's broker, mqtt:// or mqtts://host:port")
     service_secrets_file: Path = setting("HUB_SERVICE_SECRETS_FILE", "our services' broker passwords")
     data_dir: Path = setting("HUB_DATA_DIR", "the hub's own directory")
     api_url: str = setting("HUB_API_URL", "where REST is served, http://host:port")
     api_bind: str | None = setting("HUB_API_BIND", "host:port to listen on; default from HUB_API_URL", default=None)
+    api_tls_url: str | None = setting("HUB_API_TLS_URL", "REST over TLS, https://host:port", default=None)
+    api_tls_bind: str | None = setting("HUB_API_TLS_BIND", "where that listens; default from its URL", default=None)
+    api_cert_file: Path | None = setting("HUB_API_CERT_FILE", "PEM: REST's certificate and its chain", default=None)
+    api_key_file: Path | None = setting("HUB_API_KEY_FILE", "PEM: its key, mode 0600", default=None)
+    api_behind_proxy: bool = setting(
+        "HUB_API_BEHIND_PROXY", "a proxy ends TLS: listen plain, also beyond loopback", default=False
+    )
+    ca_file: Path | None = setting("HUB_CA_FILE", "PEM: the CA of the hub's own servers (mqtts)", default=None)
     pseudonym_key_file: Path | None = setting(
         "HUB_PSEUDONYM_KEY_FILE", "the pseudonyms' key; default pseudonym.key in HUB_DATA_DIR", default=None
     )
-    api_tls_url: str | None = setting("HUB_API_TLS_URL", "where REST is served over TLS", default=None)
     mqtt_tls_url: str | None = setting("HUB_MQTT_TLS_URL", "the hub's broker over TLS", default=None)
     mqtt_mtls_url: str | None = setting("HUB_MQTT_MTLS_URL", "the same with client certificates", default=None)
-    ca_file: Path | None = setting("HUB_CA_FILE", "the hub's CA (PEM); default ca.pem in HUB_DATA_DIR", default=None)
     broker_deadline_s: float = setting("HUB_BROKER_DEADLINE_S", "seconds for the broker to take a key", default=5.0)
     broker_file: Path | None = setting(
         "HUB_BROKER_FILE", "the broker's dynamic-security.json, to restart it with all records", default=None
@@ -99,10 +101,15 @@ class ApiConfig:
             address(self.mqtt_url)
         except ValueError as error:
             found.append(f"HUB_MQTT_URL: {error}")
-        try:
-            self.listen()
-        except ValueError:
-            found.append("HUB_API_URL: is not http://host:port (or HUB_API_BIND not host:port)")
+        return found + rest_doors.problems(
+            self.doors(), behind_proxy=self.api_behind_proxy, certificate=self.api_cert_file is not None
+        )
+
+    def doors(self) -> list[Wanted]:
+        """Where REST listens."""
+        found = [Wanted("HUB_API_URL", self.api_url, self.api_bind)]
+        if self.api_tls_url is not None:
+            found.append(Wanted("HUB_API_TLS_URL", self.api_tls_url, self.api_tls_bind))
         return found
 
     def addresses(self) -> Addresses:
@@ -120,21 +127,6 @@ class ApiConfig:
             return None
         return BrokerRestart(self.broker_file, self.broker_restart_command)
 
-    def listen(self) -> tuple[str, int]:
-        """Host and port to bind. Raises ValueError if there is none."""
-        parts = urlsplit(f"//{self.api_bind}" if self.api_bind else self.api_url)
-        if not parts.hostname or parts.port is None:
-            raise ValueError("no host and port")
-        return parts.hostname, parts.port
-
-
-class Server(uvicorn.Server):
-    """Leaves signals to `shared.lifecycle`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
@@ -148,10 +140,10 @@ class Secrets:
 class Api:
     """One API process: REST, the broker's connection, and, if it leads, the duties of the leader."""
 
-    def __init__(self, config: ApiConfig, secrets: Secrets, listener: socket.socket) -> None:
+    def __init__(self, config: ApiConfig, secrets: Secrets, doors: Sequence[Door]) -> None:
         self._config = config
         self._secrets = secrets
-        self._listener = listener
+        self._doors = doors
         self._database_away = "Postgres was not asked yet"
         self._audience_missing = ""
         self._broker: Broker | None = None
@@ -179,6 +171,7 @@ class Api:
                 secrets.registry,
                 deadline_s=config.broker_deadline_s,
                 on_connect=lambda: reconciler.wake(),  # noqa: PLW0108 - made below
+                ca_file=config.ca_file,
             )
             self._broker = broker
             projector = Projector(store, broker, lambda: reconciler.wake())  # noqa: PLW0108 - made below
@@ -194,7 +187,7 @@ class Api:
             reconciler = Reconciler(store, broker, config.database_url, rebuild)
             relay = Relay(store, config.database_url, config.kafka_bootstrap)
             rings = Rings(database)
-            watch = KeyWatch(rings, config.mqtt_url, secrets.monitor)
+            watch = KeyWatch(rings, config.mqtt_url, secrets.monitor, config.ca_file)
             named = partial(pseudonym, secrets.pseudonym_key)
             rotator = Rotator(rings, store, broker, projector, named, reconciler.wake)
             times = KeyTimes(rings, config.database_url, rotator.delete, projector.device)
@@ -241,28 +234,13 @@ class Api:
             database.terminate()
 
     async def _rest(self, app: App, stopping: asyncio.Event) -> None:
-        server = Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                server_header=False,
-                limit_concurrency=256,
-                timeout_graceful_shutdown=int(_GRACE_S),
-                h11_max_incomplete_event_size=32 * 1024,
-            )
-        )
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve(sockets=[self._listener]))
-            stop = tasks.create_task(stopping.wait())
-            self._listening = True  # the socket listens since before; a request waits in its queue at most
-            events.ApiListening(self._config.api_url).emit()
-            await asyncio.wait([serving, stop], return_when=asyncio.FIRST_COMPLETED)
+        self._listening = True  # the sockets listen since before; a request waits in their queue at most
+        for door in self._doors:
+            events.ApiListening(door.wanted.url).emit()
+        try:
+            await rest_doors.serve(app, self._doors, stopping)
+        finally:
             self._listening = False
-            server.should_exit = True
-            stop.cancel()
 
     async def _check(self, store: Store, registrar: Registrar) -> None:
         """Postgres asked now and then, so that readiness need not wait for it; what waits in the outbox with it."""
@@ -289,21 +267,21 @@ def main(env: Mapping[str, str]) -> int:
         monitor=service_secret(config.service_secrets_file, "_monitor"),
         pseudonym_key=_pseudonym_key(key_file),
     )
-    host, port = config.listen()
-    try:
-        listener = socket.create_server((host, port), backlog=1024)
-    except OSError as error:
-        raise ConfigError([f"HUB_API_URL: {host}:{port} cannot be listened on ({error.strerror})"]) from error
-    process = Api(config, secrets, listener)
+    behind_proxy = config.api_behind_proxy
+    doors = rest_doors.open_doors(
+        config.doors(), config.api_cert_file, config.api_key_file, behind_proxy=behind_proxy
+    )
+    process = Api(config, secrets, doors)
     beat = Beat()
     health = Health(config.health_host, config.health_port, process.readiness, beat=beat)
     _write_run_file(config.data_dir, health.port)
     events.HealthListening(NAME, health.port).emit()
     try:
-        return run({NAME: process.serve}, grace_s=2 * _GRACE_S, beat=beat.stamp)
+        return run({NAME: process.serve}, grace_s=2 * rest_doors.GRACE_S, beat=beat.stamp)
     finally:
         health.close()
-        listener.close()
+        for door in doors:
+            door.listener.close()
 
 
 def _pseudonym_key(path: Path) -> bytes:

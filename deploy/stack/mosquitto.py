@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.stack import host, settings
+from deploy.stack import host, settings, tls
 from deploy.stack.server import Server
 from shared.dynsec_document import SALT_BYTES, BrokerClient, document, hash_secret
 from shared.errors import Permanent
@@ -33,6 +33,21 @@ class Mosquitto(Server):
     """The hub's broker."""
 
     name = "mosquitto"
+
+    def __init__(self, root: Path, port: int, doors: tls.Doors | None = None) -> None:
+        """`doors`: further ports with TLS, by certificates of the CA in `hub/`; without them it is plain alone."""
+        super().__init__(root, port)
+        self.doors = doors
+
+    @property
+    def crl_file(self) -> Path:
+        """What the listener for certificates refuses; read at the start and on SIGHUP."""
+        return self.home / tls.CRL
+
+    @property
+    def pid_file(self) -> Path:
+        """Its first word is the pid."""
+        return self._pid_file
 
     @property
     def secrets_file(self) -> Path:
@@ -73,7 +88,9 @@ class Mosquitto(Server):
         return [BrokerClient(name, hash_secret(known[name], secrets.token_bytes(SALT_BYTES))) for name in SERVICES]
 
     def _prepare(self) -> None:
-        values = settings.loopback_mosquitto(self.home, plugin_path(), self.port)
+        if self.doors is not None:
+            tls.prepare_broker(self.root / "hub", self.home, self.account)
+        values = settings.loopback_mosquitto(self.home, plugin_path(), self.port, self.doors)
         conf = settings.render(settings.TEMPLATES / "mosquitto.conf", values)
         host.write_private(self.home / "mosquitto.conf", conf, self.account)
         host.write_private(self.home / "acl", settings.render(settings.TEMPLATES / "mosquitto.acl"), self.account)

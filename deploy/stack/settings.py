@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
 
+from deploy.stack import tls
+from deploy.stack.tls import Doors
 from shared.limits import BROKER_PACKET_BYTES, KAFKA_MESSAGE_BYTES, KIB, MIB
+from shared.tls import SERVER_CIPHERS
 
 TEMPLATES = Path(__file__).parent / "templates"
 LOCAL_BROKER_FILE = Path(__file__).parents[1] / "edge" / "mosquitto-local.conf"
@@ -93,9 +96,12 @@ def loopback_postgres(data_directory: Path, port: int) -> PostgresValues:
     return PostgresValues(data_directory, "127.0.0.1", port)
 
 
-def loopback_mosquitto(home: Path, plugin: Path, port: int) -> MosquittoValues:
-    """One broker on loopback, without TLS."""
-    return MosquittoValues(home, plugin, f"listener {port} 127.0.0.1")
+def loopback_mosquitto(home: Path, plugin: Path, port: int, doors: Doors | None = None) -> MosquittoValues:
+    """One broker on loopback: a plain door, and those with TLS. The plain one last: who sees it open sees all."""
+    lines = (
+        [] if doors is None else _tls_listeners(home, f"{doors.keys} 127.0.0.1", f"{doors.certificates} 127.0.0.1")
+    )
+    return MosquittoValues(home, plugin, "\n".join([*lines, f"listener {port} 127.0.0.1"]))
 
 
 def loopback_kafka(log_dirs: Path, port: int, controller_port: int) -> KafkaValues:
@@ -122,15 +128,35 @@ def production_postgres(data_directory: Path, certificates: Path) -> PostgresVal
     return PostgresValues(data_directory, "*", 5432, shared_buffers="2GB", ssl="on", ssl_lines=lines)
 
 
-def production_mosquitto(home: Path, plugin: Path, certificates: Path, port: int = 8883) -> MosquittoValues:
-    """TLS only, with `server.crt` and `server.key` of `certificates`; no plain listener."""
-    lines = [
-        f"listener {port}",
-        f"certfile {certificates}/server.crt",
-        f"keyfile {certificates}/server.key",
-        "tls_version tlsv1.2",
-    ]
+def production_mosquitto(
+    home: Path, plugin: Path, certificates: Path, port: int = 8883, certificates_port: int = 8884
+) -> MosquittoValues:
+    """TLS only, no plain listener: `server.crt`, `server.key`, `ca.pem` and `crl.pem` of `certificates`."""
+    lines = _tls_listeners(certificates, f"{port}", f"{certificates_port}")
     return MosquittoValues(home, plugin, "\n".join(lines), max_queued_bytes=4 * MAX_QUEUED_BYTES)
+
+
+def _tls_listeners(files: Path, keys: str, certificates: str) -> list[str]:
+    """A door for keys, and one for gateways' certificates. What a certificate says is user name and client id at
+    once there (docs/adr/0106): with the name alone it could connect, and publish, as any other.
+    """
+    server = [
+        f"certfile {files}/{tls.SERVER_CERTIFICATE}",
+        f"keyfile {files}/{tls.SERVER_KEY}",
+        "tls_version tlsv1.2",  # the lowest
+        f"ciphers {SERVER_CIPHERS}",
+    ]
+    return [
+        f"listener {keys}",
+        *server,
+        f"listener {certificates}",
+        *server,
+        f"cafile {files}/{tls.CA_CERTIFICATE}",
+        f"crlfile {files}/{tls.CRL}",
+        "require_certificate true",
+        "use_identity_as_username true",
+        "use_username_as_clientid true",
+    ]
 
 
 def production_kafka(node_id: int, hosts: Sequence[str], log_dirs: Path, certificates: Path) -> KafkaValues:

@@ -12,15 +12,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deploy.stack import host
+from control_plane.registry.pki.ca_files import CERTIFICATE_FILE
+from deploy.stack import host, tls
 from deploy.stack.kafka import Kafka
 from deploy.stack.mosquitto import Mosquitto
 from deploy.stack.postgres import Postgres
 from deploy.stack.server import Server
+from deploy.stack.tls import Doors
 from shared.errors import Permanent
 
 CHECKOUT = Path(__file__).parents[2]
-_PORTS = ("postgres", "mosquitto", "kafka", "kafka-controller", "api", "grpc")
+_PORTS = (
+    *("postgres", "mosquitto", "mosquitto-tls", "mosquitto-mtls", "kafka", "kafka-controller"),
+    *("api", "api-tls", "grpc"),
+)
 _URLS = {"postgres": "HUB_DATABASE_URL", "mosquitto": "HUB_MQTT_URL", "kafka": "HUB_KAFKA_BOOTSTRAP"}
 
 
@@ -41,7 +46,8 @@ class Stack:
         ports = host.kept_ports(data_dir, _PORTS)
         self._ports = ports
         self._postgres = Postgres(data_dir, ports["postgres"])
-        self._mosquitto = Mosquitto(data_dir, ports["mosquitto"])
+        doors = Doors(ports["mosquitto-tls"], ports["mosquitto-mtls"])
+        self._mosquitto = Mosquitto(data_dir, ports["mosquitto"], doors)
         self._kafka = Kafka(data_dir, ports["kafka"], ports["kafka-controller"])
         self._given = {name: environ[url] for name, url in _URLS.items() if environ.get(url)}
         # What `make stack` printed may stand in the environment of the next call: that is no foreign server.
@@ -87,7 +93,7 @@ class Stack:
 
     def start(self) -> None:
         """Start what does not run, all at once. Raises the first failure after all have ended their attempts."""
-        (self.data_dir / "hub").mkdir(mode=0o700, exist_ok=True)
+        tls.prepare_api(self._hub_dir)
         self._all(lambda server: server.start())
 
     def stop(self) -> None:
@@ -97,18 +103,30 @@ class Stack:
     def env(self) -> dict[str, str]:
         """What the hub's programs read, by name."""
         urls = {url: self._given.get(name) or self._own_url(name) for name, url in _URLS.items()}
-        ours = {} if "mosquitto" in self._given else self._mosquitto.restart_env()
-        return (
-            urls
-            | ours
-            | {
-                "HUB_API_URL": f"http://127.0.0.1:{self._ports['api']}",
-                "HUB_GRPC_URL": f"grpc://127.0.0.1:{self._ports['grpc']}",
-                "HUB_ADMIN_TOKEN_FILE": str(self.data_dir / "hub" / "admin-token"),
-                "HUB_SERVICE_SECRETS_FILE": str(self._mosquitto.secrets_file),
-                "HUB_DATA_DIR": str(self.data_dir / "hub"),
+        hub = self._hub_dir
+        found = urls | {
+            "HUB_API_URL": f"http://127.0.0.1:{self._ports['api']}",
+            "HUB_API_TLS_URL": f"https://127.0.0.1:{self._ports['api-tls']}",
+            "HUB_API_CERT_FILE": str(hub / tls.API_CERTIFICATE),
+            "HUB_API_KEY_FILE": str(hub / tls.API_KEY),
+            "HUB_CA_FILE": str(hub / CERTIFICATE_FILE),
+            "HUB_GRPC_URL": f"grpc://127.0.0.1:{self._ports['grpc']}",
+            "HUB_ADMIN_TOKEN_FILE": str(hub / "admin-token"),
+            "HUB_SERVICE_SECRETS_FILE": str(self._mosquitto.secrets_file),
+            "HUB_DATA_DIR": str(hub),
+        }
+        if "mosquitto" not in self._given:
+            found |= self._mosquitto.restart_env() | {
+                "HUB_MQTT_TLS_URL": f"mqtts://127.0.0.1:{self._ports['mosquitto-tls']}",
+                "HUB_MQTT_MTLS_URL": f"mqtts://127.0.0.1:{self._ports['mosquitto-mtls']}",
+                "HUB_CRL_FILE": str(self._mosquitto.crl_file),
+                "HUB_BROKER_PID_FILE": str(self._mosquitto.pid_file),
             }
-        )
+        return found
+
+    @property
+    def _hub_dir(self) -> Path:
+        return self.data_dir / "hub"
 
     def __enter__(self) -> Self:
         try:

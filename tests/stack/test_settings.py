@@ -45,9 +45,16 @@ def certificates(server_dir: Path) -> Path:
         "server.key": private,
         "server.pem": private + chain,
         "ca.pem": chain,
+        "crl.pem": _empty_crl(name, key, now),
     }.items():
         host.write_private(folder / file, content.decode(), host.server_account())
     return folder
+
+
+def _empty_crl(name: x509.Name, key: ec.EllipticCurvePrivateKey, now: dt.datetime) -> bytes:
+    builder = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now)
+    crl = builder.next_update(now + dt.timedelta(days=1)).sign(key, hashes.SHA256())
+    return crl.public_bytes(serialization.Encoding.PEM)
 
 
 class _ProductionBroker(Mosquitto):
@@ -55,7 +62,9 @@ class _ProductionBroker(Mosquitto):
 
     def _prepare(self) -> None:
         super()._prepare()
-        values = settings.production_mosquitto(self.home, plugin_path(), self.certificates, self.port)
+        values = settings.production_mosquitto(
+            self.home, plugin_path(), self.certificates, self.port, host.free_port()
+        )
         text = settings.render(settings.TEMPLATES / "mosquitto.conf", values)
         host.write_private(self.home / "mosquitto.conf", text, self.account)
 

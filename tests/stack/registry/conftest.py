@@ -89,6 +89,7 @@ def environment(stack: Stack, database_url: str, broker_server: Mosquitto, tmp_p
             "HUB_BROKER_DEADLINE_S": "2",
         }
     )
+    del env["HUB_API_TLS_URL"]  # tests run several of these processes at once; TLS has tests of its own
     asyncio.run(set_up(load(SetupConfig, env), wait_s=DEADLINE_S, say=print))
     # As if ingest had been there once: keys are given out only then (test_service.py).
     stack.postgres.psql(

@@ -6,6 +6,7 @@ import pytest
 
 from deploy.stack import settings
 from deploy.stack.settings import LOCAL_BROKER_FILE, TEMPLATES, Values
+from deploy.stack.tls import Doors
 from shared.ids import DeviceId
 from shared.limits import BROKER_PACKET_BYTES, KAFKA_MESSAGE_BYTES
 from shared.topics import Channel, build, subscription
@@ -47,8 +48,27 @@ def test_loopback_listens_on_loopback_and_production_only_with_tls() -> None:
     loopback = _lines(TEMPLATES / "mosquitto.conf", settings.loopback_mosquitto(HOME, PLUGIN, 1883))
     production = _lines(TEMPLATES / "mosquitto.conf", settings.production_mosquitto(HOME, PLUGIN, CERTIFICATES))
     assert [line for line in loopback if line.startswith("listener")] == ["listener 1883 127.0.0.1"]
-    assert [line for line in production if line.startswith("listener")] == ["listener 8883"]
-    assert "certfile /certificates/server.crt" in production
+    assert [line for line in production if line.startswith("listener")] == ["listener 8883", "listener 8884"]
+    assert production.count("certfile /certificates/server.crt") == 2
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        settings.loopback_mosquitto(HOME, PLUGIN, 1883, Doors(1884, 1885)),
+        settings.production_mosquitto(HOME, PLUGIN, CERTIFICATES, 1884, 1885),
+    ],
+)
+def test_a_gateways_certificate_is_its_user_name_and_its_client_id(values: Values) -> None:
+    """With use_identity_as_username alone it could publish as any other gateway."""
+    lines = _lines(TEMPLATES / "mosquitto.conf", values)
+    keys = next(at for at, line in enumerate(lines) if line.startswith("listener 1884"))
+    certificates = next(at for at, line in enumerate(lines) if line.startswith("listener 1885"))
+    wanted = {"require_certificate true", "use_identity_as_username true", "use_username_as_clientid true"}
+    assert wanted <= set(lines[certificates:])
+    assert not wanted & set(lines[keys:certificates])
+    assert [line for line in lines if line.startswith("tls_version")] == ["tls_version tlsv1.2"] * 2
+    assert any(line.startswith("crlfile") for line in lines[certificates:])
 
 
 def test_the_acl_speaks_of_the_topics_that_the_programs_use() -> None:
