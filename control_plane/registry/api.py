@@ -18,6 +18,7 @@ from control_plane.registry.access import audit_routes, token_routes
 from control_plane.registry.credentials import routes as credential_routes
 from control_plane.registry.credentials import self_routes
 from control_plane.registry.doors import App, Doors
+from control_plane.registry.enrolment import behind_routes
 from control_plane.registry.enrolment import routes as enrolment_routes
 from control_plane.registry.fleet import group_routes, routes, type_routes
 from control_plane.registry.guard import Guard
@@ -67,6 +68,7 @@ ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     policies.router,
     group_routes.router,
     enrolment_routes.router,
+    behind_routes.router,
     token_routes.router,
     broker_routes.router,
     audit_routes.router,

@@ -17,6 +17,7 @@ from control_plane.db import queries
 from control_plane.db.connect import Connection, acquire, transaction
 from control_plane.registry import events, journal, limits_record
 from control_plane.registry.broker_policy import BrokerPolicy
+from control_plane.registry.enrolment.policy import EnrolmentPolicy
 from control_plane.registry.guard import Guard
 from control_plane.registry.limits_policy import LimitsPolicy
 from control_plane.registry.policy import Policy
@@ -26,7 +27,9 @@ from control_plane.registry.rooms import Rooms
 from shared.authority import Actor, Operation
 from shared.errors import Permanent
 
-POLICIES: dict[str, type[Policy]] = {kind.NAME: kind for kind in (LimitsPolicy, QuarantinePolicy, BrokerPolicy)}
+POLICIES: dict[str, type[Policy]] = {
+    kind.NAME: kind for kind in (LimitsPolicy, QuarantinePolicy, BrokerPolicy, EnrolmentPolicy)
+}
 """Every policy that there is."""
 
 _SQL = queries.parse((files(__package__) / "policies.sql").read_text(encoding="utf-8"))

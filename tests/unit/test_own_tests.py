@@ -20,6 +20,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "control_plane/registry/cli.py": "tests/unit/control_plane/registry/fleet/test_device_cli.py",
     "control_plane/registry/cli_words.py": "tests/unit/control_plane/registry/fleet/test_device_cli.py",
     "control_plane/registry/enrolment/store.py": "tests/stack/registry/enrolment/test_enroller.py",
+    "control_plane/registry/enrolment/behind.py": "tests/stack/registry/enrolment/test_behind_routes.py",
     # The agent's side of enrolment is tested against a hub.
     "edge_agent/enrol.py": "tests/stack/registry/enrolment/test_enrol.py",
     **dict.fromkeys(

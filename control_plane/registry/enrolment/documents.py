@@ -140,7 +140,7 @@ class Report(_Document):
 
 
 class ReportAnswer(BaseModel):
-    """What became of each: `pending`, `known` (it is behind this gateway), or `refused`."""
+    """What became of each: `pending`, `known` (behind this gateway), `refused` for good, or ask again `later`."""
 
     devices: dict[str, str]
 
@@ -166,3 +166,4 @@ class OwnDevices(BaseModel):
 
     devices: list[OwnDevice]
     version: str
+    unknown_devices: str = Field(description="What the policy wants done with others: reject, or pending.")
