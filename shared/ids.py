@@ -22,6 +22,9 @@ _ID = re.compile(ID_PATTERN + r"\Z")
 _EPOCH = re.compile(r"^[A-Za-z0-9_-]{22}\Z")
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: ids are read aloud and typed
 
+_EVEN = bytes(_ALPHABET[number % len(_ALPHABET)].encode()[0] for number in range(256))
+"""Each of the alphabet's 32 characters for 8 of a byte's 256 values."""
+
 
 def parse_device_id(text: str) -> DeviceId | Rejected:
     """The id, or why it is none."""
@@ -66,4 +69,4 @@ def new_epoch() -> Epoch:
 
 
 def _random(length: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+    return secrets.token_bytes(length).translate(_EVEN).decode("ascii")

@@ -1,0 +1,340 @@
+"""Many devices at once: judged and written in batches, each by a handful of statements.
+
+Promises: a line is judged as a single registration is. `per_line`: what is good is registered batch by batch;
+`all_or_nothing`: one refused line and nothing is. Without keys a device is there when its batch is committed. With
+keys nobody sees a device before the broker holds its key: they enter by one restart of the broker for all; a crash
+before that leaves nothing that stands in the way (unfinished registrations are swept), and secrets are kept nowhere.
+"""
+
+import asyncio
+import json
+import secrets as random_bytes
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from importlib.resources import files
+from itertools import islice
+
+from control_plane.db import queries
+from control_plane.db.connect import Connection, Pool, acquire
+from control_plane.registry import dynsec, journal, lifecycle_event
+from control_plane.registry.fleet.import_lines import Bad, Wanted
+from control_plane.registry.lifecycle_event import Change
+from shared import ids
+from shared.authority import Actor
+from shared.config import Secret
+from shared.device import DeviceView, Limits, Ownership, Status, decode_view, encode_view
+from shared.errors import Transient
+from shared.topics import Kafka
+
+_SQL = queries.parse((files(__package__) / "importer.sql").read_text(encoding="utf-8"))
+BATCH = 1_000
+BREATH = 100
+"""Lines read between two looks at what else the process has to do."""
+LINES = 1_000_000
+LINES_AT_ONCE = 200_000
+LINES_WITH_KEYS = 100_000
+"""The most lines of one import; as a whole and with keys fewer, because they are in memory until they are shown."""
+ANALYZED_FROM = 10_000
+"""So many new devices change what the planner should know of the table."""
+_STAGED = ("line", "id", "serial", "type", "kind", "gateway_id", "labels", "location", "limits", "pseudonym",
+           "key_id", "hash")  # fmt: skip
+_OUTBOX = ("topic", "key", "value", "ce_id", "ce_type")
+_WORDS = {
+    "id-taken": ("a device with this id is registered already", "/id"),
+    "serial-taken": ("a device of this type with this serial is registered already", "/serial"),
+    "gateway-unknown": ("no gateway with this id is registered", "/gateway_id"),
+    "gateway-behind-gateway": ("a gateway is not behind another gateway", "/gateway_id"),
+    "twice": ("an earlier line has this id, or this serial of this type", None),
+    "overtaken": ("another registration took its place meanwhile", None),
+    "too-many": (
+        (
+            f"an import has at most {LINES} lines, as a whole {LINES_AT_ONCE}, with keys {LINES_WITH_KEYS}; "
+            "this line and the ones behind it were not read"
+        ),
+        None,
+    ),
+}
+
+
+class Mode(StrEnum):
+    """What a refused line means for the others."""
+
+    ALL_OR_NOTHING = "all_or_nothing"
+    PER_LINE = "per_line"
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A line that is a device now; `api_key` is shown this once."""
+
+    line: int
+    id: str
+    api_key: Secret | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an import is. `created` counts what will be there if nothing fails from here on."""
+
+    lines: int = 0
+    created: int = 0
+    refused: int = 0
+
+
+Report = Created | Bad | Progress
+"""What an import says, line by line; a Progress after each batch."""
+
+
+@dataclass(slots=True)
+class _Staged:
+    """One line on its way."""
+
+    line: int
+    row: tuple[object, ...]
+    view: DeviceView
+    api_key: Secret | None
+
+
+@dataclass(slots=True)
+class _Run:
+    """One import under way."""
+
+    mode: Mode
+    keys: bool
+    actor: Actor
+    number: str
+    progress: Progress = field(default_factory=Progress)
+    seen: set[int] = field(default_factory=set)
+    arriving: list[_Staged] = field(default_factory=list)
+    created: list[Created] = field(default_factory=list)
+
+    @property
+    def doomed(self) -> bool:
+        """All or nothing, and it is nothing."""
+        return self.mode is Mode.ALL_OR_NOTHING and self.progress.refused > 0
+
+
+class Importer:
+    """`enter` has the broker take all keys that wait (`Rebuild.imported`); `pseudonym`: of a device id."""
+
+    def __init__(
+        self, database: Pool, pseudonym: Callable[[str], str], enter: Callable[[Actor], Awaitable[object]]
+    ) -> None:
+        self._database = database
+        self._pseudonym = pseudonym
+        self._enter = enter
+        self._busy = asyncio.Lock()
+
+    async def run(
+        self, lines: Iterator[Wanted | Bad], *, mode: Mode, keys: bool, actor: Actor
+    ) -> AsyncIterator[Report]:
+        """Report line by line. Raises Transient if a server is away or another import runs: in mode `per_line` what
+        was reported as created stays.
+        """
+        if self._busy.locked():
+            raise Transient("another import is under way", hint="wait for its end")
+        run = _Run(mode, keys, actor, ids.new_device_id())
+        async with self._busy, acquire(self._database) as db:
+            await db.execute(_SQL["stage"])
+            async with _at_once(db, mode):
+                async for report in self._read(db, lines, run):
+                    yield report
+                if run.doomed:
+                    raise _Undo
+            if not run.doomed:
+                async for report in self._give_out(db, run):
+                    yield report
+            if run.progress.created >= ANALYZED_FROM and not run.doomed:
+                await db.execute(_SQL["analyze"], timeout=None)
+
+    async def _read(self, db: Connection, lines: Iterator[Wanted | Bad], run: _Run) -> AsyncIterator[Report]:
+        most = LINES if run.mode is Mode.PER_LINE else LINES_AT_ONCE
+        if run.keys:
+            most = LINES_WITH_KEYS
+        while batch := await _batch(lines):
+            if run.progress.lines + len(batch) > most:
+                run.progress.refused += 1
+                yield _refused(most + 1, "too-many")
+                return
+            async for report in self._write(db, batch, run):
+                yield report
+            yield run.progress
+
+    async def _write(self, db: Connection, batch: Sequence[Wanted | Bad], run: _Run) -> AsyncIterator[Report]:
+        refused = [item for item in batch if isinstance(item, Bad)]
+        staged: dict[int, _Staged] = {}
+        async with db.transaction():
+            at: datetime = await db.fetchval(_SQL["now"])
+            for item in batch:
+                if isinstance(item, Wanted):
+                    made = self._staged(item, run, at)
+                    if isinstance(made, Bad):
+                        refused.append(made)
+                    else:
+                        staged[item.line] = made
+            if staged:
+                refused += await _insert(db, staged, run)
+                await _tell(db, list(staged.values()), run)
+        run.progress.lines += len(batch)
+        run.progress.refused += len(refused)
+        run.progress.created += len(staged)
+        for bad in sorted(refused, key=lambda item: item.line):
+            yield bad
+        if run.keys:
+            run.arriving += staged.values()
+            return
+        run.seen.clear()  # the database has them
+        created = [Created(item.line, item.view.id) for item in staged.values()]
+        if run.mode is Mode.ALL_OR_NOTHING:
+            run.created += created
+            return
+        for done in created:
+            yield done
+
+    def _staged(self, item: Wanted, run: _Run, at: datetime) -> _Staged | Bad:
+        device = item.device
+        device_id = device.id or ids.new_device_id()
+        names = (hash(device_id), hash((device.type, device.serial)))
+        if not run.seen.isdisjoint(names):
+            return _refused(item.line, "twice")
+        if device.gateway_id and device.kind == "gateway":
+            return _refused(item.line, "gateway-behind-gateway")
+        run.seen.update(names)
+        key_id = hashed = api_key = None
+        if run.keys:
+            key_id, secret = ids.new_key_id(), ids.new_secret()
+            hashed = dynsec.hash_secret(secret, random_bytes.token_bytes(dynsec.SALT_BYTES))
+            api_key = Secret(f"{key_id}.{secret}")
+        limits = device.limits.model_dump(exclude_none=True) if device.limits else {}
+        location = device.location.model_dump(exclude_none=True) if device.location else {}
+        owner = (Ownership(device.gateway_id, int(at.timestamp() * 1_000)),) if device.gateway_id else ()
+        view = DeviceView(
+            device_id, device.kind, device.type, Status.PROVISIONED, 1, owner, Limits(**limits) if limits else None
+        )
+        row = (
+            item.line, device_id, device.serial, device.type, device.kind.value, device.gateway_id,
+            json.dumps(device.labels) if device.labels else "{}", json.dumps(location) if location else None,
+            json.dumps(limits) if limits else None, self._pseudonym(device_id), key_id, hashed,
+        )  # fmt: skip
+        return _Staged(item.line, row, view, api_key)
+
+    async def _give_out(self, db: Connection, run: _Run) -> AsyncIterator[Report]:
+        """What waited for the end: lines of an import as a whole, and devices with keys once the broker has them."""
+        for done in run.created:
+            yield done
+        if not run.arriving:
+            return
+        names = [item.view.id for item in run.arriving]
+        try:
+            await self._enter(run.actor)
+            size = BATCH if run.mode is Mode.PER_LINE else len(names)
+            arriving = iter(run.arriving)
+            while batch := list(islice(arriving, size)):
+                there = await _finish(db, batch, run)
+                for item in batch:
+                    if item.view.id in there:
+                        yield Created(item.line, item.view.id, item.api_key)
+                    else:
+                        run.progress.created -= 1
+                        run.progress.refused += 1
+                        yield _refused(item.line, "overtaken")
+        except BaseException:
+            await db.execute(_SQL["abandon"], names)
+            raise
+
+
+class _Undo(Exception):  # noqa: N818 - leaves a transaction that is to be undone
+    pass
+
+
+@asynccontextmanager
+async def _at_once(db: Connection, mode: Mode) -> AsyncIterator[None]:
+    """One transaction around all batches, or none."""
+    try:
+        async with AsyncExitStack() as stack:
+            if mode is Mode.ALL_OR_NOTHING:
+                await stack.enter_async_context(db.transaction())
+            yield
+    except _Undo:
+        pass
+
+
+async def _batch(lines: Iterator[Wanted | Bad]) -> list[Wanted | Bad]:
+    found: list[Wanted | Bad] = []
+    while len(found) < BATCH:
+        part = list(islice(lines, BREATH))
+        found += part
+        if len(part) < BREATH:
+            break
+        await asyncio.sleep(0)  # an import must not hold up what else this process answers
+    return found
+
+
+async def _insert(db: Connection, staged: dict[int, _Staged], run: _Run) -> list[Bad]:
+    """Judge and write what is staged; whoever is refused leaves `staged`."""
+    await db.execute(_SQL["clear"])
+    await db.copy_records_to_table("import_lines", records=[item.row for item in staged.values()], columns=_STAGED)
+    refused = [_refused(row["line"], row["why"]) for row in await db.fetch(_SQL["taken"])]
+    await _drop(db, staged, refused)
+    homeless = [_refused(row["line"], "gateway-unknown") for row in await db.fetch(_SQL["no_gateway"], run.keys)]
+    await _drop(db, staged, homeless)
+    if await db.fetchval(_SQL["unfinished"]):  # lines of this import are no two of one id or serial
+        await db.execute(_SQL["replace_unfinished"])
+    await db.execute(_SQL["insert_types"])
+    made = {row["id"] for row in await db.fetch(_SQL["insert_devices"], not run.keys)}
+    overtaken = [_refused(line, "overtaken") for line, item in staged.items() if item.view.id not in made]
+    await _drop(db, staged, overtaken)
+    await db.execute(_SQL["insert_ownership"])
+    if run.keys:
+        await db.execute(_SQL["insert_keys"])
+    return [*refused, *homeless, *overtaken]
+
+
+async def _drop(db: Connection, staged: dict[int, _Staged], refused: Sequence[Bad]) -> None:
+    if refused:
+        await db.execute(_SQL["drop_lines"], [bad.line for bad in refused])
+        for bad in refused:
+            del staged[bad.line]
+
+
+async def _finish(db: Connection, batch: Sequence[_Staged], run: _Run) -> set[str]:
+    """Make devices visible whose keys the broker holds now; who they are."""
+    async with db.transaction():
+        there = {row["id"] for row in await db.fetch(_SQL["finish"], [item.view.id for item in batch])}
+        if run.mode is Mode.ALL_OR_NOTHING and len(there) < len(batch):
+            raise Transient("another registration took a line's place, so nothing was registered", hint="try again")
+        rows = await db.fetch(_SQL["views"], list(there))
+        views = [decode_view(row["view"].encode()) for row in rows]
+        await _outbox(db, views)
+        await _audit(db, run, len(there))
+    return there
+
+
+async def _tell(db: Connection, staged: Sequence[_Staged], run: _Run) -> None:
+    if not run.keys:
+        await _outbox(db, [item.view for item in staged])
+        await _audit(db, run, len(staged))
+
+
+async def _outbox(db: Connection, views: Sequence[DeviceView]) -> None:
+    rows: list[tuple[str, str, bytes, str, str]] = []
+    for view in views:
+        name = f"{view.id}:{view.version}"
+        event = lifecycle_event.encode(view, Change.REGISTERED)
+        rows.append((Kafka.REGISTRY.value, view.id, encode_view(view), name, lifecycle_event.VIEW_TYPE))
+        rows.append((Kafka.LIFECYCLE.value, view.id, event, f"{name}:{Change.REGISTERED}", lifecycle_event.TYPE))
+    await db.copy_records_to_table("registry_outbox", records=rows, columns=_OUTBOX)
+
+
+async def _audit(db: Connection, run: _Run, devices: int) -> None:
+    if devices:
+        detail = {"devices": devices, "keys": run.keys, "mode": run.mode.value}
+        await journal.audit(db, run.actor, "device.import", f"import:{run.number}", detail)
+
+
+def _refused(line: int, why: str) -> Bad:
+    detail, pointer = _WORDS[why]
+    return Bad(line, why, detail, pointer)
