@@ -32,7 +32,7 @@ CREATE UNIQUE INDEX devices_hardware ON devices (hardware_id) WHERE hardware_id 
 CREATE INDEX devices_serial_text ON devices USING gin (serial gin_trgm_ops);
 CREATE INDEX devices_status ON devices (status, id) WHERE registered_at IS NOT NULL;
 CREATE INDEX devices_type ON devices (type, id) WHERE registered_at IS NOT NULL;
-CREATE INDEX devices_kind ON devices (kind, id) WHERE registered_at IS NOT NULL;
+CREATE INDEX devices_gateways ON devices (id) WHERE kind = 'gateway' AND registered_at IS NOT NULL;
 CREATE INDEX devices_pseudonym ON devices (pseudonym) WHERE pseudonym IS NOT NULL;
 CREATE INDEX devices_no_pseudonym ON devices (id) WHERE pseudonym IS NULL AND forgotten_at IS NULL;
 CREATE INDEX gateway_ownership_page ON gateway_ownership (gateway_id, device_id) WHERE until_at IS NULL;

@@ -43,8 +43,8 @@ class Finder:
 async def _way(db: Connection, wanted: Filter, after: str) -> tuple[Stream | None, str | None]:
     """Which stream to walk (None: the trigram index) and up to which id."""
     choices = search.streams(wanted)
-    if len(choices) == 1 and wanted.text is None:
-        return choices[0], None  # whoever is met is wanted
+    if len(choices) == 1 and search.all_wanted(wanted):
+        return choices[0], None
     ahead = await _ahead(db, choices, after)
     chosen = search.sparsest(ahead)
     if wanted.text is not None and ahead[chosen] is not None and await _few(db, wanted.text):

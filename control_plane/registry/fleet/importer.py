@@ -31,7 +31,7 @@ from shared.topics import Kafka
 
 _SQL = queries.parse((files(__package__) / "importer.sql").read_text(encoding="utf-8"))
 BATCH = 1_000
-BREATH = 100
+BREATH = 25
 """Lines read between two looks at what else the process has to do."""
 LINES = 1_000_000
 LINES_AT_ONCE = 200_000
@@ -99,17 +99,36 @@ class _Staged:
 
 
 @dataclass(slots=True)
+class _Batch:
+    """Lines that are written together."""
+
+    lines: int
+    refused: list[Bad] = field(default_factory=list)
+    staged: dict[int, _Staged] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class _Run:
-    """One import under way."""
+    """One import under way; `at`: from when on gateways speak for its devices."""
 
     mode: Mode
     keys: bool
     actor: Actor
     number: str
+    at: datetime
+    read: int = 0
+    ended: bool = False
     progress: Progress = field(default_factory=Progress)
     seen: set[int] = field(default_factory=set)
     arriving: list[_Staged] = field(default_factory=list)
     created: list[Created] = field(default_factory=list)
+
+    @property
+    def most(self) -> int:
+        """How many lines it may have."""
+        if self.keys:
+            return LINES_WITH_KEYS
+        return LINES if self.mode is Mode.PER_LINE else LINES_AT_ONCE
 
     @property
     def doomed(self) -> bool:
@@ -136,9 +155,9 @@ class Importer:
         """
         if self._busy.locked():
             raise Transient("another import is under way", hint="wait for its end")
-        run = _Run(mode, keys, actor, ids.new_device_id())
         async with self._busy, acquire(self._database) as db:
             await db.execute(_SQL["stage"])
+            run = _Run(mode, keys, actor, ids.new_device_id(), await db.fetchval(_SQL["now"]))
             async with _at_once(db, mode):
                 async for report in self._read(db, lines, run):
                     yield report
@@ -151,50 +170,44 @@ class Importer:
                 await db.execute(_SQL["analyze"], timeout=None)
 
     async def _read(self, db: Connection, lines: Iterator[Wanted | Bad], run: _Run) -> AsyncIterator[Report]:
-        most = LINES if run.mode is Mode.PER_LINE else LINES_AT_ONCE
-        if run.keys:
-            most = LINES_WITH_KEYS
-        while batch := await _batch(lines):
-            if run.progress.lines + len(batch) > most:
-                run.progress.refused += 1
-                yield _refused(most + 1, "too-many")
-                return
-            async for report in self._write(db, batch, run):
-                yield report
-            yield run.progress
+        """Two batches at a time: while the database writes one, the next is read."""
+        writing: asyncio.Task[_Batch] | None = None
+        try:
+            while True:
+                batch = await self._next(lines, run)
+                if writing is not None:
+                    for report in _reported(await writing, run):
+                        yield report
+                    yield run.progress
+                if batch is None:
+                    return
+                writing = asyncio.create_task(_write(db, batch, run))
+        finally:
+            if writing is not None and not writing.done():
+                writing.cancel()
+                await asyncio.wait([writing])
 
-    async def _write(self, db: Connection, batch: Sequence[Wanted | Bad], run: _Run) -> AsyncIterator[Report]:
-        refused = [item for item in batch if isinstance(item, Bad)]
-        staged: dict[int, _Staged] = {}
-        async with db.transaction():
-            at: datetime = await db.fetchval(_SQL["now"])
-            for item in batch:
-                if isinstance(item, Wanted):
-                    made = self._staged(item, run, at)
-                    if isinstance(made, Bad):
-                        refused.append(made)
-                    else:
-                        staged[item.line] = made
-            if staged:
-                refused += await _insert(db, staged, run)
-                await _tell(db, list(staged.values()), run)
-        run.progress.lines += len(batch)
-        run.progress.refused += len(refused)
-        run.progress.created += len(staged)
-        for bad in sorted(refused, key=lambda item: item.line):
-            yield bad
-        if run.keys:
-            run.arriving += staged.values()
-            return
-        run.seen.clear()  # the database has them
-        created = [Created(item.line, item.view.id) for item in staged.values()]
-        if run.mode is Mode.ALL_OR_NOTHING:
-            run.created += created
-            return
-        for done in created:
-            yield done
+    async def _next(self, lines: Iterator[Wanted | Bad], run: _Run) -> "_Batch | None":
+        found = await _some(lines)
+        if not found or run.ended:
+            return None
+        batch = _Batch(len(found))
+        if run.read + len(found) > run.most:
+            run.ended = True
+            found = found[: run.most - run.read]
+            batch.refused.append(_refused(run.most + 1, "too-many"))
+        run.read += len(found)
+        for item in found:
+            made = self._staged(item, run) if isinstance(item, Wanted) else item
+            if isinstance(made, Bad):
+                batch.refused.append(made)
+            else:
+                batch.staged[made.line] = made
+        if not run.keys:
+            run.seen.clear()  # the database has them by the time that it judges the next batch
+        return batch
 
-    def _staged(self, item: Wanted, run: _Run, at: datetime) -> _Staged | Bad:
+    def _staged(self, item: Wanted, run: _Run) -> _Staged | Bad:
         device = item.device
         device_id = device.id or ids.new_device_id()
         names = (hash(device_id), hash((device.type, device.serial)))
@@ -210,7 +223,7 @@ class Importer:
             api_key = Secret(f"{key_id}.{secret}")
         limits = device.limits.model_dump(exclude_none=True) if device.limits else {}
         location = device.location.model_dump(exclude_none=True) if device.location else {}
-        owner = (Ownership(device.gateway_id, int(at.timestamp() * 1_000)),) if device.gateway_id else ()
+        owner = (Ownership(device.gateway_id, int(run.at.timestamp() * 1_000)),) if device.gateway_id else ()
         view = DeviceView(
             device_id, device.kind, device.type, Status.PROVISIONED, 1, owner, Limits(**limits) if limits else None
         )
@@ -262,7 +275,7 @@ async def _at_once(db: Connection, mode: Mode) -> AsyncIterator[None]:
         pass
 
 
-async def _batch(lines: Iterator[Wanted | Bad]) -> list[Wanted | Bad]:
+async def _some(lines: Iterator[Wanted | Bad]) -> list[Wanted | Bad]:
     found: list[Wanted | Bad] = []
     while len(found) < BATCH:
         part = list(islice(lines, BREATH))
@@ -273,31 +286,55 @@ async def _batch(lines: Iterator[Wanted | Bad]) -> list[Wanted | Bad]:
     return found
 
 
-async def _insert(db: Connection, staged: dict[int, _Staged], run: _Run) -> list[Bad]:
-    """Judge and write what is staged; whoever is refused leaves `staged`."""
-    await db.execute(_SQL["clear"])
-    await db.copy_records_to_table("import_lines", records=[item.row for item in staged.values()], columns=_STAGED)
-    refused = [_refused(row["line"], row["why"]) for row in await db.fetch(_SQL["taken"])]
-    await _drop(db, staged, refused)
-    homeless = [_refused(row["line"], "gateway-unknown") for row in await db.fetch(_SQL["no_gateway"], run.keys)]
-    await _drop(db, staged, homeless)
-    if await db.fetchval(_SQL["unfinished"]):  # lines of this import are no two of one id or serial
-        await db.execute(_SQL["replace_unfinished"])
-    await db.execute(_SQL["insert_types"])
-    made = {row["id"] for row in await db.fetch(_SQL["insert_devices"], not run.keys)}
-    overtaken = [_refused(line, "overtaken") for line, item in staged.items() if item.view.id not in made]
-    await _drop(db, staged, overtaken)
-    await db.execute(_SQL["insert_ownership"])
+def _reported(batch: _Batch, run: _Run) -> Iterator[Report]:
+    """What became of a batch."""
+    run.progress.lines += batch.lines
+    run.progress.refused += len(batch.refused)
+    run.progress.created += len(batch.staged)
+    yield from sorted(batch.refused, key=lambda bad: bad.line)
     if run.keys:
-        await db.execute(_SQL["insert_keys"])
-    return [*refused, *homeless, *overtaken]
+        run.arriving += batch.staged.values()
+        return
+    created = [Created(item.line, item.view.id) for item in batch.staged.values()]
+    if run.mode is Mode.ALL_OR_NOTHING:
+        run.created += created
+    else:
+        yield from created
 
 
-async def _drop(db: Connection, staged: dict[int, _Staged], refused: Sequence[Bad]) -> None:
+async def _write(db: Connection, batch: _Batch, run: _Run) -> _Batch:
+    """Judge and write what is staged, in one transaction; whoever is refused leaves `staged`."""
+    if not batch.staged:
+        return batch
+    async with db.transaction():
+        await db.execute(_SQL["clear"])
+        rows = [item.row for item in batch.staged.values()]
+        await db.copy_records_to_table("import_lines", records=rows, columns=_STAGED)
+        taken = await db.fetch(_SQL["taken"])
+        await _drop(db, batch, [_refused(row["line"], row["why"]) for row in taken])
+        homeless = await db.fetch(_SQL["no_gateway"], run.keys)
+        await _drop(db, batch, [_refused(row["line"], "gateway-unknown") for row in homeless])
+        if await db.fetchval(_SQL["unfinished"]):  # lines of this import are no two of one id or serial
+            await db.execute(_SQL["replace_unfinished"])
+        await db.execute(_SQL["insert_types"])
+        made = {row["id"] for row in await db.fetch(_SQL["insert_devices"], not run.keys)}
+        lost = [line for line, item in batch.staged.items() if item.view.id not in made]
+        await _drop(db, batch, [_refused(line, "overtaken") for line in lost])
+        await db.execute(_SQL["insert_ownership"], run.at)
+        if run.keys:
+            await db.execute(_SQL["insert_keys"])
+        else:
+            await _outbox(db, [item.view for item in batch.staged.values()])
+            await _audit(db, run, len(batch.staged))
+    return batch
+
+
+async def _drop(db: Connection, batch: _Batch, refused: Sequence[Bad]) -> None:
     if refused:
         await db.execute(_SQL["drop_lines"], [bad.line for bad in refused])
+        batch.refused += refused
         for bad in refused:
-            del staged[bad.line]
+            del batch.staged[bad.line]
 
 
 async def _finish(db: Connection, batch: Sequence[_Staged], run: _Run) -> set[str]:
@@ -311,12 +348,6 @@ async def _finish(db: Connection, batch: Sequence[_Staged], run: _Run) -> set[st
         await _outbox(db, views)
         await _audit(db, run, len(there))
     return there
-
-
-async def _tell(db: Connection, staged: Sequence[_Staged], run: _Run) -> None:
-    if not run.keys:
-        await _outbox(db, [item.view for item in staged])
-        await _audit(db, run, len(staged))
 
 
 async def _outbox(db: Connection, views: Sequence[DeviceView]) -> None:

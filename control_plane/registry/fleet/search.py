@@ -80,7 +80,7 @@ EVERYBODY = Stream("devices", "id")
 
 
 def streams(wanted: Filter) -> tuple[Stream, ...]:
-    """One for each filter that has one; EVERYBODY if none has."""
+    """One for each filter that has one; EVERYBODY if none has. Nearly all are devices: among all they are dense."""
     found: list[Stream] = []
     if wanted.gateway_id is not None:
         found.append(
@@ -99,9 +99,14 @@ def streams(wanted: Filter) -> tuple[Stream, ...]:
         found.append(Stream("devices", "id", f"s.type = {{}} AND {_REGISTERED}", (wanted.type,)))
     if wanted.status is not None:
         found.append(Stream("devices", "id", f"s.status = {{}} AND {_REGISTERED}", (wanted.status.value,)))
-    if wanted.kind is not None:
-        found.append(Stream("devices", "id", f"s.kind = {{}} AND {_REGISTERED}", (wanted.kind.value,)))
+    if wanted.kind is Kind.GATEWAY:
+        found.append(Stream("devices", "id", f"s.kind = 'gateway' AND {_REGISTERED}"))
     return tuple(found) or (EVERYBODY,)
+
+
+def all_wanted(wanted: Filter) -> bool:
+    """Whether everybody on the only stream of such a filter fits it, so that no walk along it is long."""
+    return wanted.text is None and wanted.kind is not Kind.DEVICE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ ALL = Filter(Kind.DEVICE, Status.ACTIVE, "t", "gw", "group", (Label("a", "1"), L
 
 
 def test_each_filter_but_the_serial_has_a_stream() -> None:
-    assert len(search.streams(ALL)) == 7
-    assert search.streams(Filter()) == search.streams(Filter(text="abc")) == (EVERYBODY,)
+    assert len(search.streams(ALL)) == 6
+    assert len(search.streams(Filter(kind=Kind.GATEWAY))) == 1
+    assert search.streams(Filter()) == search.streams(Filter(Kind.DEVICE, text="abc")) == (EVERYBODY,)
 
 
 @pytest.mark.parametrize("stream", [None, *search.streams(ALL)], ids=lambda stream: stream and stream.condition)
