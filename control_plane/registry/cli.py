@@ -8,11 +8,14 @@ from control_plane.registry import broker_cli, policy_cli
 from control_plane.registry.access import audit_cli, token_cli
 from control_plane.registry.cli_words import Nouns
 from control_plane.registry.enrolment import cli as enrolment_cli
-from control_plane.registry.fleet import device_cli, type_cli
+from control_plane.registry.fleet import change_cli, device_cli, group_cli, transfer_cli, type_cli
 
 NOUNS: tuple[Callable[[Nouns], None], ...] = (
     device_cli.register,
     type_cli.register,
+    change_cli.register,
+    transfer_cli.register,
+    group_cli.register,
     policy_cli.register,
     enrolment_cli.register,
     token_cli.register,

@@ -89,6 +89,14 @@ def seconds(text: str) -> int:
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
+def rates(items: list[str]) -> dict[str, float]:
+    """NAME=RATE, repeated."""
+    try:
+        return {name: float(value) for name, value in pairs(items).items()}
+    except ValueError as error:
+        raise UsageError(f"{error}: a rate is a number") from None
+
+
 def shown(found: Mapping[str, Any]) -> str:
     """A document as lines of names and values."""
     return "\n".join(f"{name:<14}{_words(value)}" for name, value in found.items())

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from control_plane.registry.events import RequestServed
-from control_plane.registry.problem import Problem
+from control_plane.registry.problem import Problem, ProblemRaised
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -19,6 +19,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_BYTES = 64 * 1024
 BODY_S = 10.0
+LARGE_BYTES = 256 * 1024 * 1024
+LARGE_SILENCE_S = 30.0
+LARGE = {("POST", "/v1/devices:import"): (b"application/x-ndjson", b"application/jsonl", b"text/csv")}
+"""Routes that read their bodies piece by piece, and what these may be; the token is judged before the first one."""
 
 
 class Doors:
@@ -43,6 +47,14 @@ class Doors:
             await send(message)
 
         try:
+            large = LARGE.get((scope["method"], scope["path"]))
+            if large is not None:
+                if _kinds(scope).isdisjoint(large):
+                    kinds = b", ".join(large).decode()
+                    await _answer(Problem(415, f"send the body as one of {kinds}", "not-lines"), counted)
+                    return
+                await self._app(scope, _measured(receive), counted)
+                return
             body = await self._body(receive)
             if not isinstance(body, Problem) and body and not _is_json(scope):
                 body = Problem(415, "send the body with Content-Type: application/json", "not-json")
@@ -76,9 +88,36 @@ class Doors:
 
 
 def _is_json(scope: Scope) -> bool:
+    return not _kinds(scope).isdisjoint((b"application/json", b"application/merge-patch+json"))
+
+
+def _kinds(scope: Scope) -> set[bytes]:
     kinds = [value for name, value in scope["headers"] if name == b"content-type"]
-    named = {kind.split(b";")[0].strip().lower() for kind in kinds}
-    return not named.isdisjoint((b"application/json", b"application/merge-patch+json"))
+    return {kind.split(b";")[0].strip().lower() for kind in kinds}
+
+
+def _measured(receive: Receive) -> Receive:
+    """A large body's pieces; leaves with 413 or 408 where the sum or the wait is too long."""
+    size = 0
+
+    async def piece() -> Message:
+        nonlocal size
+        try:
+            async with asyncio.timeout(LARGE_SILENCE_S):
+                message = await receive()
+        except TimeoutError:
+            detail = f"nothing arrived for {LARGE_SILENCE_S:.0f} s"
+            raise ProblemRaised(Problem(408, detail, "too-slow"), _CLOSE) from None
+        size += len(message.get("body", b""))
+        if size > LARGE_BYTES:
+            raise ProblemRaised(Problem(413, f"the body is larger than {LARGE_BYTES} bytes", "too-large"), _CLOSE)
+        return message
+
+    return piece
+
+
+_CLOSE = {"Connection": "close"}
+"""The rest of the body is not read, so the connection cannot be used again."""
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

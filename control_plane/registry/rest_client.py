@@ -4,10 +4,12 @@ Promises: a creation bears an Idempotency-Key and is sent again while the hub is
 HubError in the API's own words, with the exit status that fits them.
 """
 
+import json
 import random
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +23,8 @@ from shared.config import ConfigError, read_secret_line, setting
 from shared.errors import HubError, Permanent, Transient
 
 _TIMEOUT_S = 15.0
+_STREAM_S = 120.0
+"""The longest silence of an import: its keys enter the broker by an announced restart."""
 _TRIES = 4
 _BACKOFF = Backoff(first_s=0.5, cap_s=2.0)
 _PAGE = 500
@@ -83,7 +87,7 @@ class RestClient:
                 time.sleep(_BACKOFF.delay_s(attempt, random.random()))  # noqa: S311 - jitter
         raise AssertionError("the last try returns or raises")
 
-    def get(self, path: str, **query: str | int | None) -> dict[str, Any]:
+    def get(self, path: str, **query: Any) -> dict[str, Any]:
         """GET; parameters that are None are left out. Raises HubError."""
         return self._send("GET", path, params={name: value for name, value in query.items() if value is not None})
 
@@ -96,11 +100,31 @@ class RestClient:
         headers = {} if version is None else {"If-Match": f'"{version}"'}
         return self._send("PUT", path, json=body, headers=headers)
 
-    def delete(self, path: str) -> dict[str, Any]:
-        """DELETE. Raises HubError."""
-        return self._send("DELETE", path)
+    def patch(self, path: str, body: Mapping[str, Any], etag: str) -> dict[str, Any]:
+        """PATCH of what has this ETag. Raises HubError."""
+        return self._send("PATCH", path, json=body, headers={"If-Match": etag})
 
-    def pages(self, path: str, items: str, **query: str | int | None) -> Iterator[dict[str, Any]]:
+    def delete(self, path: str, etag: str | None = None) -> dict[str, Any]:
+        """DELETE; with `etag` only of what has it. What was answered, if anything. Raises HubError."""
+        response = self._request("DELETE", path, headers={"If-Match": etag} if etag else {})
+        found: dict[str, Any] = response.json() if response.content else {}
+        return found
+
+    def tagged(self, path: str) -> tuple[dict[str, Any], str]:
+        """GET, with the ETag. Raises HubError."""
+        response = self._request("GET", path)
+        return response.json(), response.headers["etag"]
+
+    def upload(
+        self, path: str, content: Iterator[bytes], content_type: str, **query: str | bool
+    ) -> Iterator[dict[str, Any]]:
+        """POST of a body piece by piece; the answer's JSON objects line by line as they come. Raises HubError."""
+        headers = {"Content-Type": content_type}
+        with self._stream("POST", path, content=content, headers=headers, params=query) as response:
+            for line in response.iter_lines():
+                yield json.loads(line)
+
+    def pages(self, path: str, items: str, **query: Any) -> Iterator[dict[str, Any]]:
         """All entries of a list, page after page. Raises HubError."""
         cursor = None
         while True:
@@ -110,23 +134,35 @@ class RestClient:
             if cursor is None:
                 return
 
-    def stream(self, path: str, **query: str | int | None) -> Iterator[bytes]:
+    def stream(self, path: str, **query: Any) -> Iterator[bytes]:
         """GET of what may be larger than memory, part by part. Raises HubError, also for an answer that is cut."""
         params = {name: value for name, value in query.items() if value is not None}
-        try:
-            with self._http.stream("GET", path, params=params) as response:
-                if not response.is_success:
-                    response.read()
-                    raise _refusal(response)
-                yield from response.iter_bytes()
-        except httpx.TransportError as error:
-            raise Transient(
-                f"the hub's answer broke off ({error or type(error).__name__})", hint="try again"
-            ) from error
+        with self._stream("GET", path, params=params) as response:
+            yield from response.iter_bytes()
 
     def _send(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        try:
+        found: dict[str, Any] = self._request(method, path, **more).json()
+        return found
+
+    def _request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        with self._away():
             response = self._http.request(method, path, **more)
+        if response.is_success:
+            return response
+        raise _refusal(response)
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **more: Any) -> Iterator[httpx.Response]:
+        with self._away(), self._http.stream(method, path, timeout=_STREAM_S, **more) as response:
+            if not response.is_success:
+                response.read()
+                raise _refusal(response)
+            yield response
+
+    @contextmanager
+    def _away(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.TransportError as error:
             wrong = tls.trouble(error)
             if wrong is not None:
@@ -135,10 +171,6 @@ class RestClient:
                 f"the hub does not answer at {self._http.base_url} ({error or type(error).__name__})",
                 hint="is `hub serve` running? see `hub status`",
             ) from error
-        if response.is_success:
-            found: dict[str, Any] = response.json() if response.content else {}
-            return found
-        raise _refusal(response)
 
 
 def _refusal(response: httpx.Response) -> HubError:

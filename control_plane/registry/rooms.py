@@ -13,6 +13,7 @@ from control_plane.registry.credentials.store import Credentials
 from control_plane.registry.enrolment.enroller import Desk
 from control_plane.registry.fleet.changes import Changes
 from control_plane.registry.fleet.finder import Finder
+from control_plane.registry.fleet.importer import Importer
 from control_plane.registry.projector import Projector
 from control_plane.registry.rebuild import Rebuild
 from control_plane.registry.registrar import Registrar
@@ -36,6 +37,7 @@ class Rooms:
     finder: Finder
     changes: Changes
     rebuild: Rebuild
+    importer: Importer
     pseudonym: Callable[[str], str]
     reconcile: Callable[[], None]
     enrolment: Desk

@@ -27,6 +27,7 @@ from control_plane.registry.enrolment.enroller import Desk, DrainWatch, Enroller
 from control_plane.registry.enrolment.store import EnrolmentStore
 from control_plane.registry.fleet.changes import Changes
 from control_plane.registry.fleet.finder import Finder
+from control_plane.registry.fleet.importer import Importer
 from control_plane.registry.key_watch import KeyWatch
 from control_plane.registry.leader import lead
 from control_plane.registry.projector import Projector
@@ -207,6 +208,7 @@ class Api:
                 finder=Finder(database),
                 changes=Changes(database),
                 rebuild=rebuild,
+                importer=Importer(database, partial(pseudonym, secrets.pseudonym_key), rebuild.imported),
                 pseudonym=named,
                 reconcile=reconciler.wake,
                 enrolment=Desk(enrolment, enroller, config.addresses()),

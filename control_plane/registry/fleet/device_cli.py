@@ -23,9 +23,10 @@ def _device_commands(nouns: Nouns) -> None:
     add = _add_parser(actions, "device", "hub device add cellar-1 --serial SN-0001 --type thermometer")
     add.add_argument("--gateway", metavar="ID", help="the gateway that speaks for it; none: directly attached")
     add.set_defaults(run=_add, kind="device")
-    lister = leaf(actions, "list", "list devices and gateways", "hub device list --gateway hall-3", _list)
-    lister.add_argument("--gateway", metavar="ID", help="only those behind this gateway now")
-    lister.add_argument("--kind", choices=["device", "gateway"], help="only these")
+    lister = leaf(
+        actions, "list", "list devices and gateways", "hub device list --label site=berlin --status active", _list
+    )
+    search_options(lister)
     show = leaf(actions, "show", "show one device", "hub device show cellar-1", _show)
     show.add_argument("id", metavar="ID", help="the device's or gateway's")
     assign = leaf(
@@ -41,9 +42,41 @@ def _gateway_commands(nouns: Nouns) -> None:
     actions = nouns.actions("gateway", "register, list and show gateways")
     add = _add_parser(actions, "gateway", "hub gateway add hall-3 --serial GW-17 --key-file hall-3.key")
     add.set_defaults(run=_add, kind="gateway", gateway=None)
-    leaf(actions, "list", "list gateways", "hub gateway list", _list).set_defaults(kind="gateway", gateway=None)
+    lister = leaf(actions, "list", "list gateways", "hub gateway list --status suspended", _list)
+    search_options(lister, gateways=True)
+    lister.set_defaults(kind="gateway", gateway=None)
     show = leaf(actions, "show", "show one gateway", "hub gateway show hall-3", _show)
     show.add_argument("id", metavar="ID", help="the gateway's")
+
+
+def search_options(parser: argparse.ArgumentParser, *, gateways: bool = False) -> None:
+    """What narrows a list, as the REST API's parameters of the same names do."""
+    if not gateways:
+        parser.add_argument("--gateway", metavar="ID", help="only those behind this gateway now")
+        parser.add_argument("--kind", choices=["device", "gateway"], help="only these")
+    statuses = ["pending", "provisioned", "active", "quarantined", "suspended", "retired"]
+    parser.add_argument("--status", choices=statuses, help="only these")
+    parser.add_argument("--type", help="only these")
+    parser.add_argument("--group", metavar="NAME", help="only members of this group")
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="NAME[=VALUE]", help="only with this label; may be repeated"
+    )
+    parser.add_argument(
+        "--serial", metavar="PART", dest="q", help="only with this in the serial, 2 characters or more"
+    )
+
+
+def asked(args: argparse.Namespace) -> dict[str, Any]:
+    """The search as query parameters."""
+    return {
+        "kind": args.kind,
+        "gateway_id": args.gateway,
+        "status": args.status,
+        "type": args.type,
+        "group": args.group,
+        "label": args.label or None,
+        "q": args.q,
+    }
 
 
 def _add_parser(
@@ -77,7 +110,7 @@ def _add(args: argparse.Namespace) -> int:
 def _add_with_key_file(args: argparse.Namespace, rest: Any, body: Mapping[str, Any]) -> int:
     """The file is made first: where it cannot be, nothing is registered, and no key is shown to nobody."""
     path: Path = args.key_file
-    handle = _new_key_file(path)
+    handle = new_key_file(path)
     try:
         device = rest.create("/v1/devices", body)
     except BaseException:
@@ -99,7 +132,7 @@ def _add_with_key_file(args: argparse.Namespace, rest: Any, body: Mapping[str, A
 
 def _list(args: argparse.Namespace) -> int:
     with client() as rest:
-        devices = list(rest.pages("/v1/devices", "devices", kind=args.kind, gateway_id=args.gateway))
+        devices = list(rest.pages("/v1/devices", "devices", **asked(args)))
     lines = [f"{'id':<24}{'kind':<9}{'type':<20}{'status':<13}{'behind':<24}serial"] if devices else ["none"]
     lines += [
         f"{d['id']:<24}{d['kind']:<9}{d['type']:<20}{d['status']:<13}{d['gateway_id'] or '-':<24}{d['serial']}"
@@ -123,7 +156,7 @@ def _assign(args: argparse.Namespace) -> int:
     return 0
 
 
-def _new_key_file(path: Path) -> int:
+def new_key_file(path: Path) -> int:
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:

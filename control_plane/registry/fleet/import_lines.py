@@ -6,7 +6,7 @@ says `retired` is refused, so that nobody comes back by mistake.
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -57,6 +57,14 @@ class Bad:
     pointer: str | None = None
 
 
+def bounded(readline: Callable[[int], bytes]) -> Iterator[bytes]:
+    """A file's lines; of one that is too long only so much that this can be seen."""
+    while line := readline(LINE_BYTES + 2):
+        yield line
+        while len(line) == LINE_BYTES + 2 and not line.endswith(b"\n"):
+            line = readline(LINE_BYTES + 2)
+
+
 def parse(lines: Iterable[bytes], written: Format) -> Iterator[Wanted | Bad]:
     """Every line that is not blank, in order."""
     return _json_lines(lines) if written is Format.JSON_LINES else _csv(lines)
@@ -64,7 +72,7 @@ def parse(lines: Iterable[bytes], written: Format) -> Iterator[Wanted | Bad]:
 
 def _json_lines(lines: Iterable[bytes]) -> Iterator[Wanted | Bad]:
     for number, line in enumerate(lines, 1):
-        if len(line) > LINE_BYTES:
+        if len(line) > LINE_BYTES + 1:
             yield Bad(number, "too-large", f"the line is longer than {LINE_BYTES} bytes")
         elif line.strip():
             yield _judged(number, line)
@@ -112,7 +120,7 @@ def _csv(lines: Iterable[bytes]) -> Iterator[Wanted | Bad]:
 
 def _text(lines: Iterable[bytes]) -> Iterator[str]:
     for line in lines:
-        if len(line) > LINE_BYTES:
+        if len(line) > LINE_BYTES + 1:
             raise csv.Error(f"a line is longer than {LINE_BYTES} bytes")
         yield line.decode()
 

@@ -6,26 +6,23 @@ Leaves what a registration means to `registrar`, what is found to `finder`, the 
 from collections.abc import Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 
 from control_plane.registry import resources
 from control_plane.registry.device import Device
-from control_plane.registry.fleet import answers, documents, etag, group_query
+from control_plane.registry.fleet import answers, documents, etag
+from control_plane.registry.fleet.asked import search_of
 from control_plane.registry.fleet.changes import Stale
-from control_plane.registry.fleet.groups import Groups
 from control_plane.registry.fleet.search import Filter
 from control_plane.registry.guard import Guard
 from control_plane.registry.life import Illegal, Move
 from control_plane.registry.paging import LONGEST_PAGE, PAGE, after, next_cursor
-from control_plane.registry.problem import FieldError, Problem, ProblemRaised
+from control_plane.registry.problem import Problem, ProblemRaised
 from control_plane.registry.registration import Refused
-from control_plane.registry.resources import TYPE_PATTERN
 from control_plane.registry.rooms import Rooms
 from shared.authority import Actor, Operation
-from shared.device import Kind, Status
-from shared.ids import ID_PATTERN, DeviceId, is_device_id
+from shared.ids import DeviceId, is_device_id
 
-NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
 MOVES: Mapping[Move, str] = {
     Move.APPROVE: "Approve a device that waits: from now on it is heard",
     Move.SUSPEND: "Suspend a device: it is cut off until it is resumed",
@@ -50,28 +47,13 @@ def _reading(found: APIRouter, rooms: Rooms, guard: Guard) -> None:
 
     @found.get("/v1/devices", summary="List devices", dependencies=[viewer])
     async def list_devices(
+        wanted: Annotated[Filter, Depends(search_of(rooms))],
         cursor: Annotated[str | None, Query(max_length=128)] = None,
         limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = PAGE,
-        kind: Kind | None = None,
-        status: Status | None = None,
-        type: Annotated[str | None, Query(pattern=TYPE_PATTERN)] = None,  # noqa: A002 - the parameter's public name
-        gateway_id: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
-        group: Annotated[str | None, Query(pattern=TYPE_PATTERN)] = None,
-        label: Annotated[list[documents.Selector], Query(max_length=documents.SELECTORS)] = [],  # noqa: B006
-        q: Annotated[str | None, Query(min_length=2, max_length=128, pattern=NO_CONTROL)] = None,
     ) -> resources.DeviceList:
-        """In order of id; all that is asked must hold. `gateway_id`: those behind that gateway now. `label`:
-        `name=value`, or `name` for whatever value; may be repeated. `q`: a part of the serial, in whatever case.
-
-        A page may be shorter than `limit`, even empty, and not the last: the list ends where `next_cursor` is null.
+        """In order of id; all that is asked must hold. A page may be shorter than `limit`, even empty, and not the
+        last: the list ends where `next_cursor` is null.
         """
-        wanted = Filter(kind, status, type, gateway_id, labels=tuple(map(group_query.label, label)), text=q)
-        if group is not None:
-            narrowed = await Groups(rooms.database).narrow(wanted, group)
-            if narrowed is None:
-                errors = [FieldError("?group", "there is no such group")]
-                raise ProblemRaised(Problem(422, "there is no such group", "invalid", errors))
-            wanted = narrowed
         page = await rooms.finder.page(wanted, after=after(cursor), limit=limit)
         return resources.DeviceList(
             devices=[resources.view(device) for device in page.devices],

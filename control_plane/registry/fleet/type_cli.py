@@ -1,8 +1,9 @@
 """`hub type`: what is expected of the metrics of a type's devices."""
 
 import argparse
+from typing import Any
 
-from control_plane.registry.cli_words import Nouns, UsageError, client, leaf, pairs, part, say, shown
+from control_plane.registry.cli_words import Nouns, UsageError, client, leaf, pairs, part, rates, say, shown
 
 
 def register(nouns: Nouns) -> None:
@@ -15,6 +16,10 @@ def register(nouns: Nouns) -> None:
     put.add_argument(
         "--metric", action="append", default=[], metavar="NAME=MIN..MAX", help="either bound may be left out"
     )
+    put.add_argument(
+        "--limit", action="append", default=[], metavar="NAME=RATE",
+        help="for its devices: messages_per_s, bytes_per_s, readings_per_s",
+    )  # fmt: skip
     leaf(actions, "list", "list types", "hub type list", _list_types)
     show = leaf(actions, "show", "show one type", "hub type show thermometer", _show_type)
     show.add_argument("name", metavar="TYPE", help="the type's name")
@@ -22,8 +27,11 @@ def register(nouns: Nouns) -> None:
 
 def _set(args: argparse.Namespace) -> int:
     metrics = {name: _bounds(bounds) for name, bounds in pairs(args.metric).items()}
+    body: dict[str, Any] = {"metrics": metrics}
+    if args.limit:
+        body["limits"] = rates(args.limit)
     with client() as rest:
-        found = rest.put(f"/v1/types/{part(args.name)}", {"metrics": metrics})
+        found = rest.put(f"/v1/types/{part(args.name)}", body)
     say(args, found, shown(found))
     return 0
 

@@ -1,7 +1,13 @@
 """The fleet's routes on a running API: what a client sees from registration to retirement."""
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 from tests.stack.registry.conftest import NOT_AUTHORIZED, Api, connect_code
 
@@ -85,3 +91,58 @@ def test_types_have_limits(api: Api) -> None:
     body = {"metrics": {"t": {"unit": "°C", "min": -20, "max": 60}}, "limits": {"messages_per_s": 2}}
     assert api.rest.put("/v1/types/thermometer", json=body).json()["limits"] == {"messages_per_s": 2.0}
     assert api.rest.get("/v1/types/thermometer").json()["metrics"]["t"]["max"] == 60
+
+
+def lines(api: Api, path: str, body: str, kind: str = "application/x-ndjson") -> list[dict[str, Any]]:
+    answer = api.rest.post(path, content=body.encode(), headers={"Content-Type": kind})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def test_an_import_reports_and_an_export_is_one(api: Api) -> None:
+    body = "serial,type,kind,id,gateway_id,label.site\nG,gateway,gateway,zz,,\nA,t,,a,zz,berlin\nB,t,,b,nobody,\n"
+    report = lines(api, "/v1/devices:import", body, "text/csv")
+    assert report[-1] == {"done": {"lines": 3, "created": 2, "refused": 1}}
+    assert {"line": 2, "result": "created", "id": "zz"} in report
+    assert next(item for item in report if item.get("line") == 4)["pointer"] == "/gateway_id"
+    assert any("progress" in item for item in report)
+    for written, kind in (("csv", "text/csv"), ("jsonl", "application/x-ndjson")):
+        saved = api.rest.get("/v1/devices:export", params={"format": written}).text
+        again = lines(api, "/v1/devices:import?mode=all_or_nothing", saved, kind)
+        assert again[-1] == {"done": {"lines": 2, "created": 0, "refused": 2}}, "each is registered already"
+        assert {item["why"] for item in again if "why" in item} == {"id-taken"}
+    assert api.rest.get("/v1/devices:export?label=site=berlin").text.count("\n") == 1
+    assert api.rest.get("/v1/devices/a").json()["labels"] == {"site": "berlin"}
+
+
+def test_what_is_no_import_is_refused_before_it_is_read(api: Api) -> None:
+    path = "/v1/devices:import"
+    assert api.rest.post(path, json={"serial": "S", "type": "t"}).json()["type"] == "/problems/not-lines"
+    headers = {"Content-Type": "text/csv", "Authorization": "Bearer wrong"}
+    assert api.rest.post(path, content=b"serial\n", headers=headers).status_code == 401
+    assert api.rest.post(f"{path}?mode=most", content=b"", headers={"Content-Type": "text/csv"}).status_code == 422
+    assert lines(api, path, "") == [{"done": {"lines": 0, "created": 0, "refused": 0}}]
+
+
+def test_the_commands_import_and_export(api: Api, tmp_path: Path) -> None:
+    def hub(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "control_plane", *words]
+        return subprocess.run(command, env=os.environ | api.env, capture_output=True, text=True, check=False)
+
+    (tmp_path / "fleet.jsonl").write_text('{"serial": "A", "type": "t", "id": "a"}\n{"serial": "B"}\n')
+    done = hub("device", "import", str(tmp_path / "fleet.jsonl"), "--json")
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert (said["created"], [bad["line"] for bad in said["refused"]]) == (1, [2])
+    out = tmp_path / "saved.csv"
+    assert hub("device", "export", "--out", str(out)).returncode == 0
+    assert "a,A,t,device" in out.read_text()
+    again = hub("device", "import", str(out), "--mode", "all_or_nothing")
+    assert "line 2: /id a device with this id is registered already\n0 registered, 1 refused" in again.stdout
+    assert hub("device", "import", str(tmp_path / "absent")).returncode == 1
+    assert hub("device", "label", "a", "site=x").returncode == 0
+    assert json.loads(hub("device", "list", "--label", "site=x", "--json").stdout)["devices"][0]["id"] == "a"
+    assert hub("group", "create", "g", "--label", "site=x").returncode == 0
+    assert hub("group", "members", "g").stdout == "a\n"
+    assert hub("device", "suspend", "a").stdout == "a is suspended\n"

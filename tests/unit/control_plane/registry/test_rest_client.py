@@ -33,7 +33,7 @@ def server(answers: list[Answer]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names that the library looks for
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - the names that the library looks for
 
         def log_message(self, *_: Any) -> None:
             return
