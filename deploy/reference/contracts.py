@@ -144,4 +144,4 @@ def _route(route: Route) -> Iterable[str]:
 
 def _linked(name: str) -> str:
     """A document's name leads to it; `string` and the like lead nowhere."""
-    return f"[{name}](#{anchor(name)})" if name[:1].isupper() else name
+    return f"[{name}](#{anchor(name)})" if name.isidentifier() and name[:1].isupper() else name
