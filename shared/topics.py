@@ -43,6 +43,11 @@ def build(channel: Channel, owner: DeviceId) -> str:
     return f"{_ROOTS[channel]}/{owner}/{channel}"
 
 
+def pattern(channel: Channel, owner: str) -> str:
+    """The topic with a placeholder in the owner's place, such as the broker's own `%c`."""
+    return f"{_ROOTS[channel]}/{owner}/{channel}"
+
+
 def parse(topic: str) -> Address | None:
     """Whose channel a topic is, or None if it is none of ours."""
     parts = topic.split("/")

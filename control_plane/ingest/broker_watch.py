@@ -1,8 +1,8 @@
-"""What the broker says of itself: messages that it dropped.
+"""What the broker says of itself: messages that it dropped, and connects that it refused.
 
 Promises: the gauge follows the broker's own count, and each growth that we saw is a warning: the first count that is
-heard is what was known already. A broker that is away
-is tried again and said by nobody here: the bridge says it.
+heard is what was known already. Refused connects are counted by kind, as far as the log tells, while we listen. A
+broker that is away is tried again and said by nobody here: the bridge says it.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import ssl
 
 import aiomqtt
 
-from control_plane.ingest import events
+from control_plane.ingest import events, refused_connects
 from shared.config import Secret
 
 TOPIC = "$SYS/broker/publish/messages/dropped"
@@ -29,6 +29,8 @@ class BrokerWatch:
         self._password = password
         self._client_id = f"{USERNAME}-{name}"
         self._last: int | None = None
+        self.listening = asyncio.Event()
+        """Set once the subscriptions stand for the first time."""
 
     async def run(self) -> None:
         """Connect, again and again, and listen."""
@@ -49,9 +51,20 @@ class BrokerWatch:
             protocol=aiomqtt.ProtocolVersion.V5,
             tls_context=self._tls,
         ) as client:
-            await client.subscribe(TOPIC)
+            await client.subscribe([(topic, 0) for topic in (TOPIC, *refused_connects.TOPICS)])
+            self.listening.set()
             async for message in client.messages:
-                self.told(bytes(message.payload))
+                payload = bytes(message.payload)
+                if message.topic.value == TOPIC:
+                    self.told(payload)
+                else:
+                    self.logged(payload)
+
+    def logged(self, line: bytes) -> None:
+        """A line of the broker's log."""
+        kind = refused_connects.kind_of(line)
+        if kind is not None:
+            events.CONNECT_FAILURES.labels(kind).inc()
 
     def told(self, payload: bytes) -> None:
         """The broker's count since its start; what is no number is not counted."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from control_plane.ingest import refused_connects
 from control_plane.ingest.rate import Rate
 from shared.events import Event
 
@@ -21,7 +22,8 @@ INGEST_RATE.set_function(lambda: RATE.per_s(time.monotonic()))
 CONNECT_FAILURES = Gauge(
     "telemetry_mqtt_connect_failures", "Connects to the broker that failed since the start; only grows", ["kind"]
 )
-for _kind in ("unreachable", "refused", "timeout"):
+# The first three are ingest's own; the others everybody's, as the broker's log tells.
+for _kind in ("unreachable", "refused", "timeout", *refused_connects.KINDS):
     CONNECT_FAILURES.labels(_kind)
 
 RECEIVED = Counter("telemetry_ingest_received", "Messages received", ["outcome"])

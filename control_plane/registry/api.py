@@ -22,6 +22,7 @@ from control_plane.registry.enrolment import behind_routes
 from control_plane.registry.enrolment import routes as enrolment_routes
 from control_plane.registry.fleet import group_routes, routes, transfer_routes, type_routes
 from control_plane.registry.guard import Guard
+from control_plane.registry.mqtt_door import routes as mqtt_door_routes
 from control_plane.registry.problem import MEDIA_TYPE, FieldError, Problem, ProblemRaised
 from control_plane.registry.rooms import Rooms
 from shared.errors import HubError, Transient
@@ -73,6 +74,7 @@ ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     token_routes.router,
     broker_routes.router,
     audit_routes.router,
+    mqtt_door_routes.router,
 )
 """The sub-rooms' routes."""
 

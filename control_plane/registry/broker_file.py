@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from control_plane.db.connect import pool
+from control_plane.registry.mqtt_door.secrets import BROKER
 from control_plane.registry.projection_store import ProjectionStore
 from shared.config import ConfigError, Secret, load, read_secret, setting
 from shared.dynsec_document import SALT_BYTES, BrokerClient, document, hash_secret
@@ -65,7 +66,9 @@ def service_clients(path: Path) -> list[BrokerClient]:
     try:
         found = json.loads(str(read_secret(path)))
         return [
-            BrokerClient(name, hash_secret(secret, secrets.token_bytes(SALT_BYTES))) for name, secret in found.items()
+            BrokerClient(name, hash_secret(secret, secrets.token_bytes(SALT_BYTES)))
+            for name, secret in found.items()
+            if name != BROKER
         ]
     except (ValueError, AttributeError) as error:
         raise ConfigError([f"HUB_SERVICE_SECRETS_FILE: {path} is no JSON object of secrets"]) from error

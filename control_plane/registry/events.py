@@ -19,6 +19,7 @@ COMMAND_SECONDS = Histogram(
     buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2),
 )
 BROKER_UP = Gauge("registry_broker_connected", "1 while this process is connected to the broker")
+BROKER_ASKED = Counter("broker_questions", "Questions of brokers with HTTP authentication", ["door", "result"])
 BROKER_DESIRED = Gauge("broker_records_desired", "Records that the broker should hold")
 BROKER_ACTUAL = Gauge("broker_records_actual", "Records that the broker holds, of those that it should")
 BROKER_CONVERGED = Gauge(
@@ -222,6 +223,18 @@ class BrokerOwed(Event):
 
     LEVEL = logging.WARNING
     devices: int
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAsked(Event):
+    """A broker with HTTP authentication asked whether to let somebody in, or what they may do."""
+
+    LEVEL = logging.DEBUG
+    door: str
+    result: str
+
+    def measure(self) -> None:
+        BROKER_ASKED.labels(self.door, self.result).inc()
 
 
 @dataclass(frozen=True, slots=True)

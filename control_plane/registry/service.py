@@ -30,6 +30,7 @@ from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.fleet.importer import Importer
 from control_plane.registry.key_watch import KeyWatch
 from control_plane.registry.leader import lead
+from control_plane.registry.mqtt_door.secrets import DoorSecrets, door_secrets
 from control_plane.registry.projector import Projector
 from control_plane.registry.rebuild import Rebuild
 from control_plane.registry.reconciler import Reconciler
@@ -135,6 +136,7 @@ class Secrets:
 
     registry: Secret
     monitor: Secret
+    door: DoorSecrets
     pseudonym_key: bytes = field(repr=False)
 
 
@@ -209,6 +211,7 @@ class Api:
                 changes=Changes(database),
                 rebuild=rebuild,
                 importer=Importer(database, partial(pseudonym, secrets.pseudonym_key), rebuild.imported),
+                door_secrets=secrets.door,
                 pseudonym=named,
                 reconcile=reconciler.wake,
                 enrolment=Desk(enrolment, enroller, config.addresses()),
@@ -267,6 +270,7 @@ def main(env: Mapping[str, str]) -> int:
     secrets = Secrets(
         registry=service_secret(config.service_secrets_file, "_registry"),
         monitor=service_secret(config.service_secrets_file, "_monitor"),
+        door=door_secrets(config.service_secrets_file),
         pseudonym_key=_pseudonym_key(key_file),
     )
     behind_proxy = config.api_behind_proxy

@@ -13,10 +13,13 @@ from pathlib import Path
 
 from deploy.stack import host, settings, tls
 from deploy.stack.server import Server
+from shared.broker_access import acl_file
 from shared.dynsec_document import SALT_BYTES, BrokerClient, document, hash_secret
 from shared.errors import Permanent
 
 SERVICES = ("_ingest", "_registry", "_monitor")
+HTTP_DOOR = "_broker"
+"""What another kind of broker would show at /internal/mqtt (docs/broker.md); no client of this one."""
 
 
 def plugin_path() -> Path:
@@ -82,7 +85,7 @@ class Mosquitto(Server):
 
     def _services(self) -> list[BrokerClient]:
         if not self.secrets_file.exists():
-            fresh = {name: secrets.token_urlsafe(32) for name in SERVICES}
+            fresh = {name: secrets.token_urlsafe(32) for name in (*SERVICES, HTTP_DOOR)}
             host.write_private(self.secrets_file, json.dumps(fresh, indent=1) + "\n")
         known = json.loads(self.secrets_file.read_text(encoding="utf-8"))
         return [BrokerClient(name, hash_secret(known[name], secrets.token_bytes(SALT_BYTES))) for name in SERVICES]
@@ -93,7 +96,7 @@ class Mosquitto(Server):
         values = settings.loopback_mosquitto(self.home, plugin_path(), self.port, self.doors)
         conf = settings.render(settings.TEMPLATES / "mosquitto.conf", values)
         host.write_private(self.home / "mosquitto.conf", conf, self.account)
-        host.write_private(self.home / "acl", settings.render(settings.TEMPLATES / "mosquitto.acl"), self.account)
+        host.write_private(self.home / "acl", acl_file(), self.account)
         self._write_restart_script()
         following = self.clients_file.with_name(f"{self.clients_file.name}.next")
         if following.exists():  # the registry asks for a start with these records (control_plane/registry/rebuild)

@@ -12,7 +12,7 @@ def exposed():
 def test_the_fixed_names_have_no_suffix():
     lines = exposed()
     assert any(line.startswith("telemetry_ingest_rate ") for line in lines)
-    for kind in ("unreachable", "refused", "timeout"):
+    for kind in ("unreachable", "refused", "timeout", "not_authorised", "protocol_error", "tls", "taken_over"):
         assert any(line.startswith(f'telemetry_mqtt_connect_failures{{kind="{kind}"}} ') for line in lines)
 
 

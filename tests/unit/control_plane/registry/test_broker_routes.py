@@ -8,10 +8,12 @@ import pytest
 from fastapi import FastAPI
 
 from control_plane.registry import api, broker_routes
+from control_plane.registry.access.logins import Logins
+from control_plane.registry.access.token_uses import TokenUses
 from control_plane.registry.guard import Guard
 from control_plane.registry.rebuild import Rebuilt
 from shared.authority import Actor, Role
-from tests.unit.control_plane.registry.test_guard import NAME, TOKEN, Tokens
+from tests.unit.control_plane.registry.test_guard import NAME, TOKEN, Tokens, no_write
 
 
 class Rebuild:
@@ -28,8 +30,9 @@ class Rebuild:
 
 async def post(rebuild: Rebuild, role: Role, body: object) -> httpx.Response:
     app = FastAPI()
+    guard = Guard(Tokens(role, frozenset()), Logins(), TokenUses(no_write))  # type: ignore[arg-type]  # a stand-in
     rooms: Any = SimpleNamespace(rebuild=rebuild)
-    app.include_router(broker_routes.router(rooms, Guard(Tokens(role, frozenset()))))  # type: ignore[arg-type]
+    app.include_router(broker_routes.router(rooms, guard))
     api._refusals(app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://hub") as client:
         return await client.post("/v1/broker:rebuild", json=body, headers={"Authorization": f"Bearer {TOKEN}"})

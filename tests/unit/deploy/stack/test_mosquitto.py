@@ -8,7 +8,7 @@ import pytest
 
 from deploy.stack import LocalBroker
 from deploy.stack.host import Account, reachable_temp_dir
-from deploy.stack.mosquitto import SERVICES, Mosquitto
+from deploy.stack.mosquitto import HTTP_DOOR, SERVICES, Mosquitto
 from shared.dynsec_document import BrokerClient, hash_secret
 
 
@@ -26,8 +26,8 @@ def test_services_get_a_secret_once_in_a_private_file(broker: Mosquitto) -> None
     assert broker.secrets_file.read_text() == first
     assert broker.secrets_file.stat().st_mode & 0o777 == 0o600
     known = json.loads(first)
-    assert set(known) == set(SERVICES)
-    assert len(set(known.values())) == len(SERVICES)
+    assert set(known) == {*SERVICES, HTTP_DOOR}
+    assert len(set(known.values())) == len(known)
     assert all(len(secret) >= 43 for secret in known.values())  # 256 bits
 
 

@@ -7,9 +7,7 @@ import pytest
 from deploy.stack import settings
 from deploy.stack.settings import LOCAL_BROKER_FILE, TEMPLATES, Values
 from deploy.stack.tls import Doors
-from shared.ids import DeviceId
 from shared.limits import BROKER_PACKET_BYTES, KAFKA_MESSAGE_BYTES
-from shared.topics import Channel, build, subscription
 
 HOME, CERTIFICATES, PLUGIN = Path("/data/x"), Path("/certificates"), Path("/lib/plugin.so")
 HOSTS = ["k1", "k2", "k3"]
@@ -69,25 +67,6 @@ def test_a_gateways_certificate_is_its_user_name_and_its_client_id(values: Value
     assert not wanted & set(lines[keys:certificates])
     assert [line for line in lines if line.startswith("tls_version")] == ["tls_version tlsv1.2"] * 2
     assert any(line.startswith("crlfile") for line in lines[certificates:])
-
-
-def test_the_acl_speaks_of_the_topics_that_the_programs_use() -> None:
-    lines = _lines(TEMPLATES / "mosquitto.acl", None)
-    for topic, right in {
-        build(Channel.TELEMETRY, DeviceId("%c")): "write",
-        build(Channel.STATUS, DeviceId("%c")): "write",
-        build(Channel.BATCHES, DeviceId("%c")): "write",
-        build(Channel.ACKS, DeviceId("%c")): "read",
-        build(Channel.COMMANDS, DeviceId("%c")): "read",
-        build(Channel.NOTICES, DeviceId("%c")): "read",
-    }.items():
-        assert f"pattern {right} {topic}" in lines
-    for channel in (Channel.TELEMETRY, Channel.STATUS, Channel.BATCHES):
-        assert f"topic read {subscription(channel)}" in lines
-    for channel in (Channel.ACKS, Channel.NOTICES, Channel.COMMANDS):
-        assert f"topic write {subscription(channel)}" in lines
-    assert "topic read $SYS/#" in lines
-    assert "topic write $CONTROL/dynamic-security/#" in lines
 
 
 def test_one_kafka_node_answers_alone() -> None:
