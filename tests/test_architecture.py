@@ -34,6 +34,7 @@ CLIENTS = {
     },
     "aiokafka": {
         "control_plane.db.kafka",
+        "control_plane.ingest.limits_reader",
         "control_plane.ingest.producer",
         "control_plane.ingest.tail",
         "control_plane.registry.relay",

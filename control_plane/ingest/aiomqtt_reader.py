@@ -183,6 +183,9 @@ class _Session:
         if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._publishing.add(info.mid)
 
+    def tell(self, topic: str, payload: bytes) -> None:
+        self._paho.publish(topic, payload, qos=0)
+
     async def ended(self) -> str:
         return await asyncio.shield(self._ended)
 
@@ -209,6 +212,8 @@ class _Session:
 
     def _puback(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         del client, userdata, properties
+        if mid not in self._publishing:
+            return  # what was told with QoS 0 is reported once it is written, and nobody waits for it
         self._publishing.discard(mid)
         self._published(int(getattr(reason, "value", 0)))
 

@@ -10,10 +10,13 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from control_plane.ingest import events
 from control_plane.ingest.config import USERNAME, IngestConfig, broker_password
 from control_plane.ingest.flow import Arrival, Flow
 from control_plane.ingest.lease_keeper import LeaseKeeper
+from control_plane.ingest.limits import Limiter
 from control_plane.ingest.packets import Message
 from control_plane.ingest.producer import RawWriter
 from control_plane.ingest.raw_record import stamp
@@ -21,8 +24,11 @@ from control_plane.ingest.reader import Broker, ConnectFailed, Reader, Session
 from control_plane.ingest.tail import Tail
 from shared import topics
 from shared.backoff import Backoff
+from shared.batch import Hint
 from shared.clock import Clock
+from shared.envelope import rfc3339
 from shared.errors import Transient
+from shared.ids import DeviceId
 from shared.tracing import Tracing
 
 FILTERS = (
@@ -45,6 +51,7 @@ class Bridge:
         keeper: LeaseKeeper,
         tail: Tail,
         *,
+        limiter: Limiter,
         tracing: Tracing,
         clock: Clock,
         random_unit: Callable[[], float],
@@ -59,6 +66,7 @@ class Bridge:
             remember=config.remember,
             seed=tail.identities,
             unacknowledged_limit=config.unacknowledged_limit,
+            limiter=limiter,
         )
         self._writer = RawWriter(
             config.kafka_bootstrap,
@@ -80,6 +88,7 @@ class Bridge:
         self._empty = asyncio.Event()
         events.UNACKNOWLEDGED.set_function(lambda: len(self._flow.window))
         events.UNCONFIRMED.set_function(lambda: len(self._flow))
+        events.HINTED.set_function(lambda: limiter.hinted)
 
     def missing(self) -> list[str]:
         """What stands in the way of doing the work."""
@@ -125,8 +134,8 @@ class Bridge:
         """One connection from its opening to its end; the seconds that it lasted."""
         self._generation += 1
         generation = self._generation
-        self._flow.opened(generation)
         started_s = self._clock.monotonic_s()
+        self._flow.opened(generation, started_s)
         try:
             async with self._reader.connect(
                 self._broker(), lambda messages: self._received(generation, messages), self._published
@@ -180,13 +189,18 @@ class Bridge:
         )
 
     def _received(self, generation: int, messages: Sequence[Message]) -> None:
-        tally = self._flow.received(generation, messages, stamp(self._clock.wall_ms()))
+        now_ms = self._clock.wall_ms()
+        tally = self._flow.received(generation, messages, stamp(now_ms), self._clock.monotonic_s())
         events.RATE.add(time.monotonic(), len(messages))
         if tally.new:
             events.NEW.inc(tally.new)
             events.CUT_FOR_SIZE.inc(tally.cut)
             events.HEADERS_CUT.inc(tally.headers_cut)
             self._writer.wake(tally.partitions)
+        if tally.throttled or tally.ignored_hints:
+            events.RATE_LIMITED.inc(tally.throttled)
+            events.HINTS_IGNORED.inc(tally.ignored_hints)
+            self._notify(now_ms)
         if tally.repeats or tally.foreign or tally.dropped:
             events.REPEAT.inc(tally.repeats)
             events.FOREIGN.inc(tally.foreign)
@@ -211,7 +225,7 @@ class Bridge:
         # Of an earlier connection's batches too not before the subscription stands: a gateway takes an
         # acknowledgement for the word that somebody listens.
         if len(waiting) and self._subscribed:
-            for gateway, payload in waiting.take(session.publish_room()):
+            for gateway, payload in waiting.take(session.publish_room(), self._hint_for):
                 session.publish(topics.build(topics.Channel.ACKS, gateway), payload)
             events.HUB_ACKS_FORGOTTEN.set(waiting.forgotten)
         # Behind the hub's acknowledgements: killed in between, ingest gets the batches again and acknowledges them
@@ -220,6 +234,22 @@ class Bridge:
         if self._paused and len(self._flow.window) < self._config.receive_maximum:
             self._paused = False
             session.resume()
+
+    def _notify(self, now_ms: int) -> None:
+        """Tell devices that they are over their limit; not often, and only those that listen now."""
+        session = self._session
+        for device, pause_s in self._flow.limiter.notices().items():
+            if session is not None:
+                until = rfc3339(now_ms + int(pause_s * 1_000))
+                notice = msgspec.json.encode({"notice": "throttled", "until": until})
+                session.tell(topics.build(topics.Channel.NOTICES, device), notice)
+                events.NOTICES.inc()
+
+    def _hint_for(self, gateway: DeviceId) -> Hint | None:
+        hint = self._flow.limiter.hint_for(gateway)
+        if hint is not None:
+            events.HINTS.inc()
+        return hint
 
     def _published(self, reason_code: int) -> None:
         if reason_code >= _FAILURE:

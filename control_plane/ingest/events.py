@@ -54,6 +54,14 @@ TAIL_TRUNCATED = Gauge("telemetry_ingest_tail_truncated", "Records of raw that t
 BROKER_DROPPED = Gauge("telemetry_broker_dropped_messages", "$SYS/broker/publish/messages/dropped, as last seen")
 
 
+RATE_LIMITED = Counter("telemetry_rate_limited_messages", "Messages marked as over their device's limit")
+NOTICES = Counter("telemetry_notices", "Notices sent to devices that are over their limit")
+HINTS = Counter("telemetry_flow_hints", "Flow hints sent to gateways, repetitions included")
+HINTS_IGNORED = Counter("telemetry_flow_hints_ignored", "Batches of gateways that do not obey the hint they echo")
+HINTED = Gauge("telemetry_hinted_gateways", "Gateways that are asked to send more slowly")
+LIMITS_KNOWN = Gauge("telemetry_ingest_limits_known", "Senders whose type and own limits are known to ingest")
+
+
 @dataclass(frozen=True, slots=True)
 class HealthListening(Event):
     """Where the health pages are."""
@@ -263,3 +271,19 @@ class Drained(Event):
     """Stopped in order; `left` messages stay with the broker."""
 
     left: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsAway(Event):
+    """The registry topic cannot be read; the limits that are known stay in use, of others the defaults."""
+
+    LEVEL: ClassVar[int] = logging.WARNING
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsUnreadable(Event):
+    """A record of the registry topic is none; it is passed over."""
+
+    LEVEL: ClassVar[int] = logging.ERROR
+    error: str

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from control_plane.ingest import raw_record
 from control_plane.ingest.hub_acks import HubAcks
+from control_plane.ingest.limits import Book, Limiter
 from control_plane.ingest.packets import Message
 from control_plane.ingest.raw_record import Copied, Headers, Origin, Stamp
 from control_plane.ingest.window import Ticket, Window
@@ -27,13 +28,19 @@ from shared.bounded import Bounded
 from shared.recent import Recent
 
 _NO_MARKS: Headers = []
+_THROTTLED: Headers = [("throttled", b"1")]
+IGNORED = "hint_ignored"
+"""Header of a batch whose gateway echoes this flow hint and does not obey it."""
+_WAITING_SHARE = 4
+"""A window half as full as Receive Maximum (which is half of the limit): the broker may hold messages back."""
 
 
 class Arrival:
     """A message on its way to Kafka, with the tickets of all its deliveries."""
 
     __slots__ = (
-        "ce_id", "identity", "marks", "number", "origin", "properties", "received", "tickets", "trace", "value",
+        "ce_id", "identity", "judgement", "marks", "number", "origin", "properties", "received", "tickets", "trace",
+        "value",
     )  # fmt: skip
 
     def __init__(
@@ -51,7 +58,7 @@ class Arrival:
         self.identity = identity
         self.tickets = [] if ticket is None else [ticket]
         self.value = payload = message.payload
-        self.marks = _NO_MARKS
+        self.marks = self.judgement = _NO_MARKS
         if origin.is_gateway:
             self.number = raw_record.batch_number(properties.pairs)
             self.ce_id = raw_record.event_id(origin, identity, self.number, payload)
@@ -74,13 +81,18 @@ class Arrival:
     def headers(self, traceparent: str | None) -> Headers:
         """The record's headers."""
         pairs = raw_record.headers(self.origin, self.ce_id, self.received, self.properties, traceparent)
-        return pairs + self.marks if self.marks else pairs
+        if self.marks:
+            pairs += self.marks
+        if self.judgement:
+            pairs += self.judgement
+        return pairs
 
 
 class Tally(NamedTuple):
     """What one read brought: messages by what became of them, and the partitions that have new ones.
 
-    Of the new: `cut` for their size, `headers_cut` for properties over the limits.
+    Of the new: `cut` for their size, `headers_cut` for properties over the limits, `throttled` for their device's
+    rates, `ignored_hints` of gateways that do not obey the hint that they echo.
     """
 
     new: int
@@ -90,6 +102,8 @@ class Tally(NamedTuple):
     cut: int
     headers_cut: int
     partitions: set[int]
+    throttled: int = 0
+    ignored_hints: int = 0
 
 
 _NOTHING = Tally(0, 0, 0, 0, 0, 0, set())
@@ -107,6 +121,7 @@ class Flow:
         unacknowledged_limit: int,
         hub_acks_limit: int = 100_000,
         origins_limit: int = 50_000,
+        limiter: Limiter | None = None,
     ) -> None:
         self.window = Window()
         self.hub_acks = HubAcks(hub_acks_limit)
@@ -116,14 +131,16 @@ class Flow:
         self._origins: Bounded[bytes, Origin | None] = Bounded(origins_limit)
         self._unacknowledged_limit = unacknowledged_limit
         self._closed = False
+        self.limiter = limiter if limiter is not None else Limiter(Book(), 0.0)
 
     def __len__(self) -> int:
         """Messages that Kafka has not confirmed."""
         return len(self._pending)
 
-    def opened(self, generation: int) -> None:
+    def opened(self, generation: int, now_s: float = 0.0) -> None:
         """A new connection; what the last one left unacknowledged comes again by this one."""
         self.window.opened(generation)
+        self.limiter.opened(now_s)
         for arrival in self._pending.values():
             arrival.tickets.clear()  # void, and one more each time while Kafka is away and the link comes and goes
 
@@ -131,10 +148,15 @@ class Flow:
         """Take nothing more: what still comes stays unacknowledged, so the broker keeps it."""
         self._closed = True
 
-    def received(self, generation: int, messages: Sequence[Message], received: Stamp) -> Tally:
-        """What one read of the connection `generation` brought, in order of receipt."""
+    def received(self, generation: int, messages: Sequence[Message], received: Stamp, now_s: float = 0.0) -> Tally:
+        """What one read of the connection `generation` brought, in order of receipt. `now_s`: a clock that only
+        grows, for the limits.
+        """
         if self._closed or generation != self.window.generation:
             return _NOTHING
+        held = len(self.window) * _WAITING_SHARE >= self._unacknowledged_limit
+        self.limiter.tick(now_s, sum([len(item.payload) for item in messages]), len(messages), waiting=held)
+        throttled = ignored = 0
         new = repeats = foreign = dropped = cut = headers_cut = 0
         touched: set[int] = set()
         for message in messages:
@@ -167,7 +189,15 @@ class Flow:
             new += 1
             cut += arrival.is_cut
             headers_cut += properties.cut
-        return Tally(new, repeats, foreign, dropped, cut, headers_cut, touched)
+            if source.is_gateway:
+                hint = self.limiter.batch(source.meter, len(message.payload), dict(properties.pairs))
+                if hint is not None:
+                    arrival.judgement = [(IGNORED, hint.encode())]
+                    ignored += 1
+            elif not self.limiter.direct(source.meter, len(message.payload)):
+                arrival.judgement = _THROTTLED
+                throttled += 1
+        return Tally(new, repeats, foreign, dropped, cut, headers_cut, touched, throttled, ignored)
 
     def confirmed(self, arrivals: Iterable[Arrival]) -> None:
         """Kafka has these."""

@@ -1,11 +1,19 @@
-"""Which hub acknowledgements are due: batches that Kafka has, merged per gateway. PURE.
+"""Which hub acknowledgements are due: batches that Kafka has, merged per gateway, each with the hint due to it. PURE.
 
 Promises: a number is due only after `confirmed` named it, and again each time it is named. Beyond `limit` waiting
 numbers the gateway that waits longest is forgotten: its agent sends again, and is answered then.
 """
 
-from shared.batch import Ack, encode_ack
+from collections.abc import Callable
+
+from shared.batch import Ack, Hint, encode_ack
 from shared.ids import DeviceId
+
+HintFor = Callable[[DeviceId], Hint | None]
+
+
+def _no_hint(_: DeviceId) -> Hint | None:
+    return None
 
 
 class HubAcks:
@@ -32,12 +40,13 @@ class HubAcks:
             oldest = next(iter(self._waiting))
             self.forgotten += self._remove(oldest)[1]
 
-    def take(self, gateways: int) -> list[tuple[DeviceId, bytes]]:
+    def take(self, gateways: int, hint_for: HintFor = _no_hint) -> list[tuple[DeviceId, bytes]]:
         """Up to `gateways` payloads for the acks topic, as (gateway, payload), the longest waiting first."""
         taken = []
         for gateway in list(self._waiting)[: max(0, gateways)]:
             epochs, _ = self._remove(gateway)
-            taken.append((gateway, encode_ack(Ack({epoch: list(numbers) for epoch, numbers in epochs.items()}))))
+            acks = {epoch: list(numbers) for epoch, numbers in epochs.items()}
+            taken.append((gateway, encode_ack(Ack(acks, hint_for(gateway)))))
         return taken
 
     def _remove(self, gateway: DeviceId) -> tuple[dict[str, dict[int, None]], int]:

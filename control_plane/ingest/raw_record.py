@@ -16,9 +16,11 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from control_plane.ingest.limits import Meter
 from control_plane.ingest.packets import Message
 from control_plane.ingest.partition import partition_of
 from shared import batch, limits, topics
+from shared.device import Kind
 from shared.envelope import JSON, rfc3339
 from shared.ids import DeviceId, is_epoch
 from shared.recent import identity
@@ -44,10 +46,11 @@ class Origin:
     """
 
     __slots__ = (
-        "_about", "_hash", "_id_prefix", "_kind", "channel", "is_gateway", "key", "owner", "partition",
+        "_about", "_hash", "_id_prefix", "_kind", "channel", "is_gateway", "key", "meter", "owner", "partition",
     )  # fmt: skip
 
     def __init__(self, owner: DeviceId, channel: topics.Channel, partitions: int) -> None:
+        self.meter = Meter(owner, Kind.GATEWAY if channel is topics.Channel.BATCHES else Kind.DEVICE)
         self.owner = owner
         self.channel = channel
         self.is_gateway = channel is topics.Channel.BATCHES

@@ -85,6 +85,10 @@ class Session(Protocol):
         """QoS 1, at most `publish_room` of them. What an ended connection had not delivered is lost."""
         ...
 
+    def tell(self, topic: str, payload: bytes) -> None:
+        """QoS 0, not retained: it arrives or it does not, and nobody is told."""
+        ...
+
     async def ended(self) -> str:
         """Wait until the connection has ended; why, as far as one can tell (Mosquitto 2.0 does not say it)."""
         ...

@@ -21,6 +21,8 @@ from control_plane.ingest.bridge import Bridge
 from control_plane.ingest.broker_watch import BrokerWatch
 from control_plane.ingest.config import USERNAME, IngestConfig, broker_password
 from control_plane.ingest.lease_keeper import HolderName, LeaseKeeper
+from control_plane.ingest.limits import LONGEST_CREDIT_S, Book, Limiter
+from control_plane.ingest.limits_reader import LimitsReader
 from control_plane.ingest.tail import Tail, read_tail
 from shared.backoff import Backoff
 from shared.clock import SystemClock
@@ -47,6 +49,7 @@ class Ingest:
         self._clock = SystemClock()
         self._keeper: LeaseKeeper | None = None
         self._bridge: Bridge | None = None
+        self._book = Book()
 
     def missing(self) -> list[str]:
         """What stands in the way of doing the work; asked by /readyz in its own thread."""
@@ -65,6 +68,8 @@ class Ingest:
             async with asyncio.TaskGroup() as tasks:
                 keeping = tasks.create_task(keeper.run(), name="lease-keeper")
                 watching = tasks.create_task(self._watch().run(), name="broker-watch")
+                limits = LimitsReader(self._config.kafka_bootstrap, self._book)
+                reading = tasks.create_task(limits.serve(), name="limits")
                 while not stopping.is_set():
                     await _either(stopping.wait(), keeper.wait(held=True))
                     if keeper.held:
@@ -72,6 +77,7 @@ class Ingest:
                 await keeper.release()
                 keeping.cancel()
                 watching.cancel()
+                reading.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from group
 
@@ -89,6 +95,7 @@ class Ingest:
             AiomqttReader(),
             keeper,
             tail,
+            limiter=Limiter(self._book, self._clock.monotonic_s() - self._unread_s(tail)),
             tracing=self._tracing,
             clock=self._clock,
             random_unit=random.random,
@@ -102,8 +109,14 @@ class Ingest:
                 running.cancel()
         finally:
             self._bridge = None
-            for gauge in (events.UNACKNOWLEDGED, events.UNCONFIRMED):
+            for gauge in (events.UNACKNOWLEDGED, events.UNCONFIRMED, events.HINTED):
                 gauge.set_function(lambda: 0)
+
+    def _unread_s(self, tail: Tail) -> float:
+        """How long the broker may have kept messages for us: at most since the newest of `raw`."""
+        if tail.last_ms is None:
+            return 0.0
+        return min(LONGEST_CREDIT_S, max(0.0, (self._clock.wall_ms() - tail.last_ms) / 1_000))
 
     async def _tail(self, stopping: asyncio.Event) -> Tail | None:
         """The tail of `raw`, however long Kafka is away; None if we are to stop or lost the slot meanwhile."""

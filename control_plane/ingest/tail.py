@@ -39,6 +39,8 @@ class Tail:
     ends: tuple[int, ...]
     identities: list[bytes]
     truncated: int = 0
+    last_ms: int | None = None
+    """Epoch milliseconds of the newest record; None if there is none."""
 
 
 async def read_tail(bootstrap: str, *, minimum: int, back_ms: int, limit: int) -> Tail:
@@ -52,6 +54,7 @@ async def read_tail(bootstrap: str, *, minimum: int, back_ms: int, limit: int) -
         for partition in partitions:
             stamped += await _read(consumer, partition, newest[partition], ends[partition])
         truncated = 0
+        last_ms = None
         if stamped:
             last_ms = max(ms for ms, _ in stamped)
             wanted = await _since(consumer, newest, last_ms - back_ms)
@@ -62,7 +65,7 @@ async def read_tail(bootstrap: str, *, minimum: int, back_ms: int, limit: int) -
         stamped.sort(key=lambda pair: pair[0])
         truncated += max(0, len(stamped) - limit)
         kept = [identity for _, identity in stamped[-limit:]]
-        return Tail(tuple(ends[partition] for partition in partitions), kept, truncated)
+        return Tail(tuple(ends[partition] for partition in partitions), kept, truncated, last_ms)
 
 
 async def _since(consumer: AIOKafkaConsumer, before: Offsets, ms: int) -> Offsets:

@@ -1,18 +1,23 @@
 """What leaves when, with a session that only takes notes. With real servers: tests/stack/ingest."""
 
 import asyncio
+import json
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from control_plane.ingest.bridge import FILTERS, Bridge
 from control_plane.ingest.config import IngestConfig
+from control_plane.ingest.limits import Book, Limiter
 from control_plane.ingest.packets import Message
 from control_plane.ingest.tail import Tail
 from shared import batch
 from shared.clock import SystemClock
 from shared.config import Secret
 from shared.ids import new_epoch
+from shared.rates import Defaults, Rates
 from shared.tracing import NoTracing
 
 CONFIG = IngestConfig(
@@ -32,6 +37,7 @@ class Notes:
 
     def __init__(self, room):
         self.room, self.acknowledged, self.published, self.reading = room, [], [], True
+        self.hints, self.told = [], []
 
     def acknowledge(self, packet_ids):
         self.acknowledged += packet_ids
@@ -42,6 +48,10 @@ class Notes:
     def publish(self, topic, payload):
         self.room -= 1
         self.published.append((topic, batch.decode_ack(payload).acks))
+        self.hints.append(batch.decode_ack(payload).hint)
+
+    def tell(self, topic, payload):
+        self.told.append((topic, json.loads(payload)))
 
     def pause(self):
         self.reading = False
@@ -63,11 +73,19 @@ class Keeper:
         return
 
 
+def a_bridge(reader, keeper=None, rates=None):
+    book = Book()
+    if rates is not None:
+        book.learn_defaults(Defaults(1, rates, rates))
+    return Bridge(
+        CONFIG, reader, keeper, Tail((0,), []), limiter=Limiter(book, time.monotonic()), tracing=NoTracing(),
+        clock=SystemClock(), random_unit=lambda: 0.0,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def bridge():
-    made = Bridge(
-        CONFIG, None, None, Tail((0,), []), tracing=NoTracing(), clock=SystemClock(), random_unit=lambda: 0.0
-    )
+    made = a_bridge(None)
     made._flow.opened(1)
     made._session = Notes(room=2)
     made._subscribed = True
@@ -137,9 +155,7 @@ async def test_what_was_confirmed_while_disconnected_is_told_to_gateways_and_not
 
 async def test_a_gateway_hears_nothing_before_the_subscription_stands():
     """What it hears it takes for the word that somebody listens, and sends on."""
-    bridge = Bridge(
-        CONFIG, None, Keeper(), Tail((0,), []), tracing=NoTracing(), clock=SystemClock(), random_unit=lambda: 0.0
-    )
+    bridge = a_bridge(None, Keeper())
     bridge._flow.opened(1)
     bridge._received(1, [a_batch("g1", 7)])
     bridge._confirmed(waiting(bridge))
@@ -162,3 +178,34 @@ async def test_reading_pauses_only_beyond_twice_receive_maximum(bridge):
     assert not session.reading
     bridge._confirmed(taken[11:12])
     assert session.reading
+
+
+async def test_a_device_over_its_limit_is_told_once_and_its_excess_is_marked():
+    bridge = a_bridge(None, rates=Rates(1.0, 1e6, 1.0, 2.0))
+    bridge._flow.opened(1, time.monotonic())
+    bridge._subscribed = True
+    bridge._session = session = Notes(room=2)
+    bridge._received(1, [Message(n, b"devices/d/telemetry", b"%d" % n) for n in range(1, 6)])
+    marks = [dict(arrival.headers(None)).get("throttled") for arrival in waiting(bridge)]
+    assert (marks[:2], marks[3:]) == ([None, None], [b"1", b"1"])  # the third is within by microseconds
+    ((topic, notice),) = session.told
+    assert (topic, notice["notice"]) == ("devices/d/notices", "throttled")
+    ahead = datetime.fromisoformat(notice["until"]) - datetime.now(UTC)
+    assert 0 < ahead.total_seconds() <= 2.0
+    bridge._received(1, [Message(6, b"devices/d/telemetry", b"6")])
+    assert len(session.told) == 1
+    bridge._session = None
+    bridge._received(1, [Message(7, b"devices/d/telemetry", b"7")])
+
+
+async def test_a_gateway_over_its_limit_gets_a_hint_with_its_acknowledgement():
+    bridge = a_bridge(None, rates=Rates(1e6, 1e6, 1.0, 1.0))
+    bridge._flow.opened(1, time.monotonic())
+    bridge._subscribed = True
+    bridge._session = session = Notes(room=9)
+    bridge._received(1, [a_batch("quiet")])
+    bridge._confirmed(waiting(bridge))
+    bridge._received(1, [a_batch("noisy", number, number) for number in range(1, 9)])
+    bridge._confirmed(waiting(bridge))
+    assert [hint is not None for hint in session.hints] == [False, True]
+    assert session.hints[1].readings_per_s == 1.0

@@ -7,7 +7,7 @@ NAMES = {
     "ingest_single_msgs_per_s", "ingest_batched_readings_per_s", "ingest_cpu_us_per_msg", "agent_intake_msgs_per_s",
     "agent_drain_records_per_s_at_100ms", "agent_rss_mb_scoring", "agent_rss_mb_plain", "e2e_direct_p50_ms",
     "e2e_direct_p99_ms", "e2e_gateway_p99_ms", "normalizer_readings_per_s", "sink_rows_per_s",
-    "bytes_written_per_reading", "wire_bytes_per_reading",
+    "bytes_written_per_reading", "wire_bytes_per_reading", "rate_limit_us_per_msg",
 }  # fmt: skip
 
 
@@ -26,6 +26,11 @@ def test_one_figure_chooses_its_measurement():
     (item,), runs = chosen({"ONLY": "agent_rss_mb_plain", "RUNS": "1"})
     assert "agent_rss_mb_plain" in item.yields
     assert runs == 1
+
+
+def test_a_room_chooses_all_that_it_measures():
+    assert [item.measure.__module__ for item in chosen({"ONLY": "limits"})[0]] == ["deploy.bench.limits"]
+    assert len(chosen({"ONLY": "agent"})[0]) == 3
 
 
 def test_sustained_is_run_once():
