@@ -78,6 +78,7 @@ class Kafka(StrEnum):
     ANOMALY = "iot.anomaly.detected.v1"
     ROLLOUT = "iot.firmware.rollout.v1"
     LIFECYCLE = "iot.device.lifecycle.v1"
+    CONDUCT = "iot.device.conduct.v1"
     REGISTRY = "iot.device.registry.v1"
     STOCK = "ecommerce.inventory.stock.adjusted.v1"
 

@@ -38,6 +38,7 @@ CLIENTS = {
         "control_plane.ingest.producer",
         "control_plane.ingest.tail",
         "control_plane.registry.relay",
+        "control_plane.registry.quarantine.court",
         "control_plane.analytics.deadletters",
         "control_plane.analytics.registry_view",
         "control_plane.analytics.sink",

@@ -245,6 +245,7 @@ def _load_samples(state: State) -> tuple[Sample, ...]:
 
 
 def _outcome(outlet: Outlet) -> Outcome:
+    outlet.conduct()
     tally = outlet.tally
     taken = tally.readings + tally.aggregates + tally.events
     fate = Fate.NORMALIZED if taken else Fate.REJECTED

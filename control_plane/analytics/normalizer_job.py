@@ -50,7 +50,7 @@ class NormalizerJob:
     """The normaliser as a stream job: counts, traces, and never lets one record stop the flow."""
 
     source = Kafka.RAW
-    sinks = (Kafka.NORMALIZED, Kafka.REJECTED, Kafka.GAP)
+    sinks = (Kafka.NORMALIZED, Kafka.REJECTED, Kafka.GAP, Kafka.CONDUCT)
 
     def __init__(self, registry: RegistryView, rules: Rules, tracing: Tracing) -> None:
         self._registry = registry

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from control_plane.analytics import event_time
 from control_plane.analytics.event_time import Rules
 from control_plane.analytics.job import Output, Writer
-from control_plane.analytics.raw_message import Cut, RawMessage
+from control_plane.analytics.raw_message import BATCHES, Cut, RawMessage
 from control_plane.analytics.records import (
     Aggregate,
+    Conduct,
     EventType,
     Flag,
     GatewayEvent,
+    Misconduct,
     NormalizedReading,
     Quality,
     Score,
@@ -26,6 +28,7 @@ from shared.topics import Kafka
 
 _READING = Writer(Kafka.NORMALIZED, EventType.READING, SOURCE)
 _AGGREGATE = Writer(Kafka.NORMALIZED, EventType.AGGREGATE, SOURCE)
+_CONDUCT = Writer(Kafka.CONDUCT, EventType.CONDUCT, SOURCE)
 _EVENT = Writer(Kafka.NORMALIZED, EventType.GATEWAY_EVENT, SOURCE)
 
 Stage = Callable[[str], str | None]
@@ -63,6 +66,8 @@ class Outlet:
         self._stage = stage
         self._batch = batch
         self._received_at = rfc3339(message.received_ms)
+        self._impossible: dict[str, tuple[int, int]] = {}
+        """Readings at impossible times by device, and when the last of them was accepted."""
 
     def reading(
         self,
@@ -86,6 +91,8 @@ class Outlet:
             tally.skew_ms = skew_ms
             if flags:
                 tally.drifting += Flag.DRIFT in flags
+        if flags and Flag.TS_IMPLAUSIBLE in flags:
+            self._impossible[view.id] = (self._impossible.get(view.id, (0, 0))[0] + 1, reference_ms)
         ts = rfc3339(ts_ms)
         record = NormalizedReading(
             device_id=view.id,
@@ -143,6 +150,26 @@ class Outlet:
             data=record.data,
         )
         self.outputs.append(_EVENT(ce_id, record.device, at, made))
+
+    def conduct(self) -> None:
+        """What the sender did wrong without its being refused; call it last. A dead letter that comes back says
+        nothing anew.
+        """
+        message = self.message
+        if message.replay is not None:
+            return
+        through = message.sender if message.kind == BATCHES else None
+        for device_id, (count, at_ms) in self._impossible.items():
+            self._misconduct(device_id, through, Misconduct.IMPOSSIBLE_CLOCK, count, at_ms)
+        if message.ignored_hint is not None:
+            kind, hint = Misconduct.IGNORED_HINT, message.ignored_hint
+            self._misconduct(message.sender, through, kind, 1, message.received_ms, hint)
+
+    def _misconduct(
+        self, device_id: str, through: str | None, kind: Misconduct, count: int, at_ms: int, hint: str | None = None
+    ) -> None:
+        made = Conduct(device_id=device_id, gateway_id=through, kind=kind, count=count, at=rfc3339(at_ms), hint=hint)
+        self.outputs.append(_CONDUCT(f"{self.message.ce_id}/{kind}/{device_id}", device_id, made.at, made))
 
     def refuse(
         self, why: Rejected, payload: bytes, ce_id: str, *, part: Part = WHOLE, cut: Cut | None = None

@@ -49,6 +49,7 @@ class RawMessage(NamedTuple):
     cut: Cut | None
     headers_cut: bool
     throttled: bool
+    ignored_hint: str | None
     replay: Replay | None
 
 
@@ -73,6 +74,7 @@ def read(record: Incoming) -> RawMessage:
         cut=cut,
         headers_cut="headers_cut" in found,
         throttled="throttled" in found,
+        ignored_hint=found.get("hint_ignored"),
         replay=replay,
     )
 

@@ -24,6 +24,7 @@ class EventType(StrEnum):
     GATEWAY_EVENT = "iot.telemetry.gateway.event.v1"
     REJECTED = "iot.telemetry.rejected.v1"
     GAP = "iot.telemetry.gap.v1"
+    CONDUCT = "iot.device.conduct.v1"
     ANOMALY = "iot.anomaly.detected.v1"
     STOCK = "ecommerce.inventory.stock.adjusted.v1"
 
@@ -196,6 +197,27 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     noticed_at: str
 
 
+class Misconduct(StrEnum):
+    """What a device does wrong without any of it being refused. The quarantine's rules bear the same names."""
+
+    IMPOSSIBLE_CLOCK = "impossible_clock"  # readings whose time cannot be; they are kept, with another
+    IGNORED_HINT = "ignored_hint"  # a batch of a gateway that echoes its flow hint and does not obey it
+
+
+class Conduct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`count` signs of misconduct in one message, of `device_id`; through `gateway_id`, if through one.
+
+    `at`: when it happened, by whoever accepted the message. `hint`: the flow hint that was ignored.
+    """
+
+    device_id: str
+    gateway_id: str | None = None
+    kind: Misconduct
+    count: int
+    at: str
+    hint: str | None = None
+
+
 class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
     """A metric of a device left what was expected of it. One `episode_id` per hold-down of (device, metric)."""
 
@@ -224,7 +246,7 @@ class StockAdjusted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 AnalyticsRecord: TypeAlias = (
-    NormalizedReading | Aggregate | GatewayEvent | RejectedRecord | Gap | Anomaly | StockAdjusted
+    NormalizedReading | Aggregate | GatewayEvent | RejectedRecord | Gap | Conduct | Anomaly | StockAdjusted
 )
 
 STRUCTS: dict[EventType, type[AnalyticsRecord]] = {
@@ -233,6 +255,7 @@ STRUCTS: dict[EventType, type[AnalyticsRecord]] = {
     EventType.GATEWAY_EVENT: GatewayEvent,
     EventType.REJECTED: RejectedRecord,
     EventType.GAP: Gap,
+    EventType.CONDUCT: Conduct,
     EventType.ANOMALY: Anomaly,
     EventType.STOCK: StockAdjusted,
 }

@@ -24,6 +24,7 @@ from control_plane.registry.fleet import group_routes, routes, transfer_routes, 
 from control_plane.registry.guard import Guard
 from control_plane.registry.mqtt_door import routes as mqtt_door_routes
 from control_plane.registry.problem import MEDIA_TYPE, FieldError, Problem, ProblemRaised
+from control_plane.registry.quarantine import routes as quarantine_routes
 from control_plane.registry.rooms import Rooms
 from shared.errors import HubError, Transient
 from shared.fault import place_of
@@ -67,6 +68,7 @@ ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     credential_routes.router,
     self_routes.router,
     policies.router,
+    quarantine_routes.router,
     group_routes.router,
     transfer_routes.router,
     enrolment_routes.router,

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,10 +22,11 @@ import msgspec
 from control_plane.registry import events
 from control_plane.registry.dynsec import COMMAND_TOPIC, RESPONSE_TOPIC, Answer, Command, decode_answers
 from control_plane.registry.turns import Lane, Turns
-from shared import tls
+from shared import tls, topics
 from shared.backoff import Backoff
 from shared.config import ConfigError, Secret, read_secret
 from shared.errors import Permanent, Transient
+from shared.ids import DeviceId
 
 _BACKOFF = Backoff(first_s=0.2, cap_s=5.0)
 _CONNECT_S = 5.0
@@ -34,6 +35,8 @@ _LONGEST_PAUSE_S = 0.5
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _REMEMBERED = 8  # commands
 _HINT = "is the broker of HUB_MQTT_URL up?"
+NUDGE = b'{"ask": "self"}'
+"""What goes on a commands topic: no order, only the word that asking is worth while."""
 
 
 class BrokerRefused(Permanent):
@@ -193,6 +196,13 @@ class Broker:
         if answer.error:
             raise BrokerRefused(command.name, answer.error)
         return answer
+
+    async def nudge(self, device_id: DeviceId) -> None:
+        """Have this device or gateway ask the hub what changed for it. Best effort: it asks by itself, later."""
+        connection = self._client
+        if connection is not None:
+            with suppress(aiomqtt.MqttError):
+                await connection.publish(topics.build(topics.Channel.COMMANDS, device_id), NUDGE, qos=1)
 
     async def _exchange(self, command: Command) -> Answer:
         assert self._client is not None

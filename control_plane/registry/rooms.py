@@ -16,6 +16,7 @@ from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.fleet.importer import Importer
 from control_plane.registry.mqtt_door.secrets import DoorSecrets
 from control_plane.registry.projector import Projector
+from control_plane.registry.quarantine.keeper import Quarantine
 from control_plane.registry.rebuild import Rebuild
 from control_plane.registry.registrar import Registrar
 from control_plane.registry.store import Store
@@ -35,6 +36,7 @@ class Rooms:
     broker: Broker
     registrar: Registrar
     projector: Projector
+    quarantine: Quarantine
     finder: Finder
     changes: Changes
     rebuild: Rebuild

@@ -29,9 +29,11 @@ from control_plane.registry.fleet.changes import Changes
 from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.fleet.importer import Importer
 from control_plane.registry.key_watch import KeyWatch
-from control_plane.registry.leader import lead
+from control_plane.registry.leader import Duty, lead
 from control_plane.registry.mqtt_door.secrets import DoorSecrets, door_secrets
 from control_plane.registry.projector import Projector
+from control_plane.registry.quarantine.court import Court
+from control_plane.registry.quarantine.keeper import Quarantine
 from control_plane.registry.rebuild import Rebuild
 from control_plane.registry.reconciler import Reconciler
 from control_plane.registry.registrar import Registrar
@@ -198,6 +200,8 @@ class Api:
             enrolment = EnrolmentStore(database)
             drains = DrainWatch(enrolment, projector, named)
             enroller = Enroller(enrolment, broker, registrar, named, reconciler.wake)
+            quarantine = Quarantine(database, config.database_url, projector, broker.nudge, named)
+            court = Court(database, config.kafka_bootstrap, quarantine)
             rooms = Rooms(
                 database=database,
                 store=store,
@@ -207,6 +211,7 @@ class Api:
                 broker=broker,
                 registrar=registrar,
                 projector=projector,
+                quarantine=quarantine,
                 finder=Finder(database),
                 changes=Changes(database),
                 rebuild=rebuild,
@@ -220,23 +225,28 @@ class Api:
             )
             app = api.build(rooms, self.readiness)
             duties = [relay.serve, reconciler.serve, watch.serve, drains.serve, times.serve]
-            async with asyncio.TaskGroup() as tasks:
-                background = [
-                    tasks.create_task(lead(config.database_url, duties)),
-                    tasks.create_task(self._check(store, registrar)),
-                    tasks.create_task(rooms.token_uses.serve()),
-                    tasks.create_task(projector.serve()),
-                ]
-                connection = tasks.create_task(broker.serve(stopping))
-                try:
-                    await self._rest(app, stopping)
-                finally:
-                    for task in background:
-                        task.cancel()
-                    await rooms.token_uses.finish()
-                await connection
+            duties += [quarantine.serve, court.serve]
+            await self._work(rooms, app, duties, stopping)
         finally:
             database.terminate()
+
+    async def _work(self, rooms: Rooms, app: App, duties: Sequence[Duty], stopping: asyncio.Event) -> None:
+        """REST, and beside it what this process does by itself and, if it leads, its duties; until `stopping`."""
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(lead(self._config.database_url, duties)),
+                tasks.create_task(self._check(rooms.store, rooms.registrar)),
+                tasks.create_task(rooms.token_uses.serve()),
+                tasks.create_task(rooms.projector.serve()),
+            ]
+            connection = tasks.create_task(rooms.broker.serve(stopping))
+            try:
+                await self._rest(app, stopping)
+            finally:
+                for task in background:
+                    task.cancel()
+                await rooms.token_uses.finish()
+            await connection
 
     async def _rest(self, app: App, stopping: asyncio.Event) -> None:
         self._listening = True  # the sockets listen since before; a request waits in their queue at most

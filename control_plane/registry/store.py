@@ -15,7 +15,7 @@ import asyncpg
 
 from control_plane.db import queries
 from control_plane.db.connect import Connection, Pool, acquire, transaction
-from control_plane.registry import journal, tokens
+from control_plane.registry import journal, limits_record, tokens
 from control_plane.registry.access.attempts import Failure
 from control_plane.registry.device import Device, DeviceType, KeyUse
 from control_plane.registry.lifecycle_event import Change
@@ -166,6 +166,7 @@ class Store:
         async with transaction(self._pool) as db:
             said = json.dumps(limits) if limits else None
             row = await db.fetchrow(_SQL["put_type"], name, json.dumps(metrics), said)
+            await limits_record.tell(db)
             await journal.audit(db, actor, "type.put", name, {"metrics": metrics, "limits": limits})
         assert row is not None
         return _type(row)

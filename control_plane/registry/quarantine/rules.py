@@ -21,7 +21,7 @@ class Rule(StrEnum):
     FLOOD = "flood"  # messages over the limit of a device attached to the hub itself
     FOREIGN_DEVICES = "foreign_devices"  # a gateway's readings for devices that are not its own
     IGNORED_HINT = "ignored_hint"  # batches of a gateway that echoes its flow hint and does not obey it
-    FALSE_COUNTS = "false_counts"  # batches that hold another number of records than their header says
+    FALSE_HEADERS = "false_headers"  # batches with a header that no agent of ours writes, such as a wrong count
 
 
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +41,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flood: Threshold = Threshold(5_000, 60)
     foreign_devices: Threshold = Threshold(100, 60)
     ignored_hint: Threshold = Threshold(30, 60)
-    false_counts: Threshold = Threshold(30, 600)
+    false_headers: Threshold = Threshold(30, 600)
 
 
 class QuarantinePolicy(Policy, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from control_plane.analytics.event_time import Rules
 from control_plane.analytics.job import MemoryState
 from control_plane.analytics.normalizer import Fate, Normalizer, unjudged
-from control_plane.analytics.records import EventType, Flag, GapKind
+from control_plane.analytics.records import EventType, Flag, GapKind, Misconduct
 from shared import limits
 from shared.batch import (
     HEADER_NAMES,
@@ -226,7 +226,9 @@ def test_a_backlog_in_one_message_says_nothing_of_the_clock():
 
 @pytest.mark.parametrize("ts", ["1970-01-01T00:00:07Z", "2099-01-01T00:00:00Z", 0])
 def test_an_impossible_ts_is_accepted_flagged_and_replaced_by_the_receipt(ts):
-    (output,) = Bench().outputs(direct({"ts": ts, "n": 1}))
+    output, conduct = Bench().outputs(direct({"ts": ts, "n": 1}))
+    assert (conduct.topic, conduct.key, conduct.data.kind) == (Kafka.CONDUCT, "solo", Misconduct.IMPOSSIBLE_CLOCK)
+    assert (conduct.data.count, conduct.data.gateway_id, conduct.data.at) == (1, None, TS)
     assert output.data.ts == TS
     assert output.data.ts_raw == ts
     assert output.data.quality.flags == (Flag.TS_IMPLAUSIBLE,)
@@ -252,7 +254,10 @@ def test_a_batched_reading_is_normalised_with_all_the_edge_knew():
 
 
 def test_an_impossible_ts_behind_a_gateway_is_replaced_by_the_acceptance():
-    (output,) = Bench().outputs(batched([reading(at_ms=NOW_MS - 5_000, ts_ms=0)]))
+    *outputs, conduct = Bench().outputs(batched([reading(at_ms=NOW_MS - 5_000, ts_ms=0)] * 3))
+    output = outputs[0]
+    assert (conduct.key, conduct.data.count, conduct.data.gateway_id) == ("dev-1", 3, "gw")
+    assert conduct.id == f"gw:{EPOCH}:1/impossible_clock/dev-1"
     assert output.data.ts == output.data.accepted_at == rfc3339(NOW_MS - 5_000)
     assert output.data.quality.flags == (Flag.TS_IMPLAUSIBLE,)
 
@@ -462,11 +467,24 @@ def test_properties_left_out_by_ingest_are_named():
 
 def test_a_batchs_own_clock_counts_for_what_its_agent_could_not_parse():
     payload = json.dumps({"ts": 5, "a": 1}).encode()
-    (output,) = Bench().outputs(
+    output, _ = Bench().outputs(
         batched([bytes_record(payload, at_ms=7_000)], clock=ClockQuality.UNSYNCED, received_ms=NOW_MS)
     )
     assert output.data.quality.clock == ClockQuality.UNSYNCED
     assert output.data.ts == TS  # the acceptance is no time to go by
+
+
+def test_a_hint_that_is_ignored_is_told_and_nothing_is_refused():
+    output, conduct = Bench().outputs(batched([reading()], marks={"hint_ignored": "h-1"}))
+    assert (output.topic, conduct.topic, conduct.key) == (Kafka.NORMALIZED, Kafka.CONDUCT, "gw")
+    assert (conduct.data.kind, conduct.data.hint, conduct.data.count) == (Misconduct.IGNORED_HINT, "h-1", 1)
+
+
+def test_a_dead_letter_that_comes_back_says_nothing_anew_of_its_sender():
+    bench = Bench(DictRegistry())
+    (dead,) = bench.outputs(direct({"ts": 7, "n": 1}))
+    bench.registry.views["solo"] = device("solo")
+    assert [output.topic for output in bench.outputs(replay_of(dead))] == [Kafka.NORMALIZED]
 
 
 # Dead letters that come back

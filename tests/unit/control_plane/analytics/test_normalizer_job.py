@@ -40,7 +40,7 @@ def job(registry=None, tracing=None):
 
 def test_what_it_reads_and_writes():
     assert job().source == Kafka.RAW
-    assert set(job().sinks) == {Kafka.NORMALIZED, Kafka.REJECTED, Kafka.GAP}
+    assert set(job().sinks) == {Kafka.NORMALIZED, Kafka.REJECTED, Kafka.GAP, Kafka.CONDUCT}
     outputs = [read_back(output) for output in job().on_record(batched([reading()]), MemoryState())]
     assert [output.topic for output in outputs] == [Kafka.NORMALIZED]
 
@@ -126,7 +126,7 @@ def test_the_log_of_a_bug_names_neither_device_nor_payload(caplog):
 
 def test_instead_of_what_is_too_large_there_is_a_refusal():
     made = job()
-    (output,) = made.on_record(direct({"ts": 1}), MemoryState())
+    output, _ = made.on_record(direct({"ts": 1}), MemoryState())
     letter = read_back(made.instead_of(direct({"ts": 1}), output))
     assert (letter.topic, letter.data.reason, letter.id) == (
         Kafka.REJECTED,
@@ -153,7 +153,7 @@ def test_a_stage_is_recorded_where_traces_are_collected():
             stages.append((name, parent, 0 < start_ns <= end_ns, dict(attributes)))
             return parent.replace("1" * 16, "2" * 16)
 
-    (output,) = job(tracing=Collecting()).on_record(direct({"ts": 1}, traceparent=parent), MemoryState())
+    output, _ = job(tracing=Collecting()).on_record(direct({"ts": 1}, traceparent=parent), MemoryState())
     assert stages == [("normalize", parent, True, {})]
     assert dict(output.headers)["traceparent"] == parent.replace("1" * 16, "2" * 16).encode()
 

@@ -14,12 +14,14 @@ from control_plane.analytics.records import (
     STRUCTS,
     Aggregate,
     Anomaly,
+    Conduct,
     EventType,
     Flag,
     Gap,
     GapKind,
     GatewayEvent,
     Judge,
+    Misconduct,
     NormalizedReading,
     Origin,
     Quality,
@@ -61,6 +63,9 @@ FULL = {
     ),
     EventType.GAP: Gap(
         gateway_id="g", epoch="e" * 22, kind=GapKind.GAP, ranges=((1, 2), (4, 4)), count=3, noticed_at=AT
+    ),
+    EventType.CONDUCT: Conduct(
+        device_id="d", gateway_id="g", kind=Misconduct.IGNORED_HINT, count=2, at=AT, hint="h"
     ),
     EventType.ANOMALY: Anomaly(
         device_id="d", metric="a", ts=AT, value=1.0, score=2.0, severity=Severity.WARNING, reason="r", expected=None,
