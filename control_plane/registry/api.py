@@ -20,7 +20,7 @@ from control_plane.registry.credentials import self_routes
 from control_plane.registry.doors import App, Doors
 from control_plane.registry.enrolment import behind_routes
 from control_plane.registry.enrolment import routes as enrolment_routes
-from control_plane.registry.fleet import group_routes, routes, transfer_routes, type_routes
+from control_plane.registry.fleet import group_routes, privacy_routes, routes, transfer_routes, type_routes
 from control_plane.registry.guard import Guard
 from control_plane.registry.mqtt_door import routes as mqtt_door_routes
 from control_plane.registry.problem import MEDIA_TYPE, FieldError, Problem, ProblemRaised
@@ -71,6 +71,7 @@ ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     quarantine_routes.router,
     group_routes.router,
     transfer_routes.router,
+    privacy_routes.router,
     enrolment_routes.router,
     behind_routes.router,
     token_routes.router,

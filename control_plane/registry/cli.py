@@ -8,7 +8,7 @@ from control_plane.registry import broker_cli, policy_cli
 from control_plane.registry.access import audit_cli, token_cli
 from control_plane.registry.cli_words import Nouns
 from control_plane.registry.enrolment import cli as enrolment_cli
-from control_plane.registry.fleet import change_cli, device_cli, group_cli, transfer_cli, type_cli
+from control_plane.registry.fleet import change_cli, device_cli, group_cli, privacy_cli, transfer_cli, type_cli
 from control_plane.registry.quarantine import cli as quarantine_cli
 
 NOUNS: tuple[Callable[[Nouns], None], ...] = (
@@ -17,6 +17,7 @@ NOUNS: tuple[Callable[[Nouns], None], ...] = (
     change_cli.register,
     transfer_cli.register,
     group_cli.register,
+    privacy_cli.register,
     policy_cli.register,
     quarantine_cli.register,
     enrolment_cli.register,

@@ -62,6 +62,14 @@ class DeviceRegistered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PseudonymsNotWritten(Event):
+    """Postgres was away; tried again."""
+
+    LEVEL = logging.WARNING
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class RegistrationRefused(Event):
     """A registration broke a rule."""
 

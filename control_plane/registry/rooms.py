@@ -14,6 +14,7 @@ from control_plane.registry.enrolment.enroller import Desk
 from control_plane.registry.fleet.changes import Changes
 from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.fleet.importer import Importer
+from control_plane.registry.fleet.privacy import Privacy
 from control_plane.registry.mqtt_door.secrets import DoorSecrets
 from control_plane.registry.projector import Projector
 from control_plane.registry.quarantine.keeper import Quarantine
@@ -42,6 +43,7 @@ class Rooms:
     rebuild: Rebuild
     importer: Importer
     door_secrets: DoorSecrets
+    privacy: Privacy
     pseudonym: Callable[[str], str]
     reconcile: Callable[[], None]
     enrolment: Desk

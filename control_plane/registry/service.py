@@ -28,6 +28,7 @@ from control_plane.registry.enrolment.store import EnrolmentStore
 from control_plane.registry.fleet.changes import Changes
 from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.fleet.importer import Importer
+from control_plane.registry.fleet.privacy import Privacy
 from control_plane.registry.key_watch import KeyWatch
 from control_plane.registry.leader import Duty, lead
 from control_plane.registry.mqtt_door.secrets import DoorSecrets, door_secrets
@@ -194,6 +195,7 @@ class Api:
             rings = Rings(database)
             watch = KeyWatch(rings, config.mqtt_url, secrets.monitor, config.ca_file)
             named = partial(pseudonym, secrets.pseudonym_key)
+            privacy = Privacy(database, named)
             rotator = Rotator(rings, store, broker, projector, named, reconciler.wake)
             times = KeyTimes(rings, config.database_url, rotator.delete, projector.device)
             registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)
@@ -215,8 +217,9 @@ class Api:
                 finder=Finder(database),
                 changes=Changes(database),
                 rebuild=rebuild,
-                importer=Importer(database, partial(pseudonym, secrets.pseudonym_key), rebuild.imported),
                 door_secrets=secrets.door,
+                importer=Importer(database, named, rebuild.imported),
+                privacy=privacy,
                 pseudonym=named,
                 reconcile=reconciler.wake,
                 enrolment=Desk(enrolment, enroller, config.addresses()),
@@ -225,7 +228,7 @@ class Api:
             )
             app = api.build(rooms, self.readiness)
             duties = [relay.serve, reconciler.serve, watch.serve, drains.serve, times.serve]
-            duties += [quarantine.serve, court.serve]
+            duties += [quarantine.serve, court.serve, privacy.serve]
             await self._work(rooms, app, duties, stopping)
         finally:
             database.terminate()

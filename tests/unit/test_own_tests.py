@@ -15,6 +15,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "control_plane/registry/fleet/answers.py": "tests/unit/control_plane/registry/test_api.py",
     "control_plane/registry/fleet/group_routes.py": "tests/stack/registry/fleet/test_api.py",
     "control_plane/registry/fleet/transfer_routes.py": "tests/stack/registry/fleet/test_api.py",
+    "control_plane/registry/fleet/privacy_routes.py": "tests/stack/registry/fleet/test_api.py",
     "control_plane/registry/fleet/asked.py": "tests/unit/control_plane/registry/fleet/test_routes.py",
     "control_plane/registry/fleet/type_routes.py": "tests/unit/control_plane/registry/test_api.py",
     "control_plane/registry/access/audit_store.py": "tests/stack/registry/access/test_audit_routes.py",

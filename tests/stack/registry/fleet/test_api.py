@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.stack.registry.conftest import NOT_AUTHORIZED, Api, connect_code
+from shared.pseudonym import pseudonym
+from shared.topics import Kafka
+from tests.stack.registry.conftest import NOT_AUTHORIZED, Api, connect_code, read_records, until
 
 
 def port(api: Api) -> int:
@@ -146,3 +148,21 @@ def test_the_commands_import_and_export(api: Api, tmp_path: Path) -> None:
     assert hub("group", "create", "g", "--label", "site=x").returncode == 0
     assert hub("group", "members", "g").stdout == "a\n"
     assert hub("device", "suspend", "a").stdout == "a is suspended\n"
+
+
+def test_whois_and_forget(api: Api) -> None:
+    api.add("dev")
+    name = pseudonym(bytes.fromhex((Path(api.env["HUB_DATA_DIR"]) / "pseudonym.key").read_text()), "dev")
+    assert api.rest.get(f"/v1/pseudonyms/{name}").json() == {"pseudonym": name, "device_id": "dev"}
+    assert api.rest.get("/v1/pseudonyms/p-aaaaaaaaaaaaaaaa").status_code == 404
+    assert api.rest.get("/v1/pseudonyms/dev").status_code == 422
+    assert api.rest.post("/v1/devices/dev:forget").json()["type"] == "/problems/not-retired"
+    forgotten = api.rest.post("/v1/devices/dev:forget", json={"force": True}).json()
+    assert any("backups" in item for item in forgotten["not_reached"])
+    shown = api.rest.get("/v1/devices/dev").json()
+    assert (shown["status"], shown["serial"].startswith("forgotten-"), shown["keys"]) == ("retired", True, [])
+    assert api.rest.get(f"/v1/pseudonyms/{name}").status_code == 404
+    assert api.add("dev").status_code == 409, "nobody takes the id again"
+    until(lambda: api.metric("registry_outbox_depth") == 0, "all is relayed")
+    records = asyncio.run(read_records(api.env["HUB_KAFKA_BOOTSTRAP"], Kafka.REGISTRY, "dev"))
+    assert records[-1].value is None
