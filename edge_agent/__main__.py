@@ -76,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--canary", action="store_true", help="send one reading through the whole path")
     doctor.add_argument("--json", action="store_true", help="print one JSON list, at the end")
     doctor.set_defaults(run=_doctor)
+    rotate = commands.add_parser("rotate", help="replace this gateway's key now")
+    rotate.add_argument("--json", action="store_true", help="print one JSON object")
+    rotate.set_defaults(run=_rotate)
     ledger = commands.add_parser("ledger", help="what became of every accepted row")
     ledger.add_argument("--json", action="store_true", help="print one JSON object")
     ledger.set_defaults(run=_ledger)
@@ -181,6 +184,19 @@ def _doctor(config: AgentConfig, args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([finding.as_dict() for finding in findings]))
     return 1 if any(finding.verdict is Verdict.FAILED for finding in findings) else 0
+
+
+def _rotate(config: AgentConfig, args: argparse.Namespace) -> int:
+    from edge_agent.key_command import rotate  # noqa: PLC0415 - see above
+
+    found = rotate(config)
+    if args.json:
+        print(json.dumps(found))
+    elif found["rotated"]:
+        print(f"the key is {found['key_id']} now; {found['before']} ends at the hub")
+    else:
+        print("no agent runs here: it replaces the key when it is started")
+    return 0
 
 
 def _ledger(config: AgentConfig, args: argparse.Namespace) -> int:

@@ -13,10 +13,13 @@ from collections.abc import Callable, Mapping
 
 from edge_agent import account, health_readings, status
 from edge_agent.clock_watch import ClockWatch
-from edge_agent.config import VERSION, AgentConfig, read_key
+from edge_agent.config import VERSION, AgentConfig
 from edge_agent.events import AgentStarted, AgentStopped
+from edge_agent.hub_call import Hub
 from edge_agent.hub_link import HubLink, LinkSettings
 from edge_agent.intake import Intake
+from edge_agent.key_files import KeyFiles
+from edge_agent.key_keeper import KeyKeeper
 from edge_agent.learning import Learning, open_scorer
 from edge_agent.mqtt import Options
 from edge_agent.notes import Notes
@@ -46,7 +49,9 @@ class Agent:
         """Opens the outbox and the models. Raises HubError where the agent cannot work at all."""
         self._config = config
         self._clock = clock or SystemClock()
-        key_id, secret = read_key(config.key_file)
+        ca_file = str(config.hub_ca_file) if config.hub_ca_file else None
+        api = Hub(config.hub_api_url, ca_file) if config.hub_api_url else None
+        self.keys = KeyKeeper(KeyFiles(config.key_file), api, config.key_check_s)
         self.notes = Notes(config.agent_id, self._clock)
         self.writer = OutboxWriter(_outbox_settings(config), self._clock, self.notes.say)
         self.writer.start()
@@ -73,13 +78,11 @@ class Agent:
         link = LinkSettings(
             config.hub_mqtt_url,
             DeviceId(config.agent_id),
-            key_id,
-            secret,
-            ca_file=str(config.hub_ca_file) if config.hub_ca_file else None,
+            ca_file=ca_file,
             version=VERSION,
             first_delay_s=config.first_connect_s,
         )
-        self.hub = HubLink(link, self.writer, self._clock)
+        self.hub = HubLink(link, self.writer, self._clock, keys=self.keys)
         self._learning = (
             Learning(scorer, learning_from, pipeline, config.models_save_s) if scorer is not None else None
         )
@@ -91,6 +94,7 @@ class Agent:
             "outbox": self.writer.watch,
             "intake": self.intake.serve,
             "hub": self.hub.serve,
+            "key": self.keys.serve,
             "clock": self.clock_watch.serve,
             "notes": functools.partial(self.notes.serve, submit=self.writer.submit),
         }
@@ -121,6 +125,7 @@ class Agent:
         return {
             "uplink": {"connected": self.hub.connected, "trouble": self.hub.trouble},
             "clock": self.clock_watch.quality.value,
+            "key": self.keys.phase.value,
         }
 
 

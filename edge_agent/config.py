@@ -42,6 +42,11 @@ class AgentConfig:
     hub_api_url: str | None = setting(
         "HUB_API_URL", "the hub's REST API, https://host:port; none: this agent asks it nothing", default=None
     )
+    key_check_s: float = setting(
+        "AGENT_KEY_CHECK_S",
+        "how often the hub is asked whether the key is to be replaced; 0 never",
+        default=21_600.0,
+    )
     hub_ca_file: Path | None = setting("AGENT_HUB_CA_FILE", "CA of the hub's broker and API", default=None)
     health_host: str = setting(
         "AGENT_HEALTH_HOST", "where /metrics, /healthz and /readyz are served", default="127.0.0.1"
@@ -112,6 +117,8 @@ class AgentConfig:
         ):
             if not least <= value <= most:
                 found.append(f"{name}: {value:g} is not between {least} and {most}")
+        if self.key_check_s != 0 and not 1 <= self.key_check_s <= 30 * 86_400:
+            found.append("AGENT_KEY_CHECK_S: 0, or between 1 and 2592000")
         if self.health_readings_s != 0 and not 0.1 <= self.health_readings_s <= 86_400:
             found.append("AGENT_HEALTH_READINGS_S: 0, or between 0.1 and 86400")
         if self.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):

@@ -10,8 +10,9 @@ Leaves the outbox to `edge_agent.outbox_writer`, what to send to the core.
 
 import asyncio
 import random
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -19,7 +20,8 @@ from typing import Protocol
 import msgspec
 
 from edge_agent.dispatch import Outgoing
-from edge_agent.mqtt import NO_MATCHING_SUBSCRIBERS, REFUSED_FROM, Connection, Incoming, Options, Will
+from edge_agent.key_files import HeldKey
+from edge_agent.mqtt import NO_MATCHING_SUBSCRIBERS, REFUSED_FROM, Connection, Incoming, KeyRefused, Options, Will
 from edge_agent.outbox_writer import Deliver
 from edge_agent.uplink_events import BadAcknowledgement, HubConnected, HubLeft, HubLost
 from edge_agent.uplink_state import Key
@@ -54,6 +56,18 @@ class LinkSettings:
     reconnect: Backoff = RECONNECT
 
 
+class Keys(Protocol):
+    """Which key is used, where it may change (`edge_agent.key_keeper`)."""
+
+    def current(self) -> HeldKey: ...
+
+    async def changed(self) -> None: ...
+
+    def accepted(self, key: HeldKey) -> None: ...
+
+    def refused(self, key: HeldKey) -> None: ...
+
+
 class Writer(Protocol):
     """What the link asks of `edge_agent.outbox_writer.OutboxWriter`."""
 
@@ -79,11 +93,14 @@ class HubLink:
         writer: Writer,
         clock: Clock,
         connect: Callable[[Options], Connection] = Connection,
+        keys: Keys | None = None,
     ) -> None:
+        """`keys` go before the settings' user name and password."""
         self._settings = settings
         self._writer = writer
         self._clock = clock
         self._connect = connect
+        self._keys = keys
         self._batches = topics.build(Channel.BATCHES, settings.gateway)
         self._acks = topics.build(Channel.ACKS, settings.gateway)
         self._status = topics.build(Channel.STATUS, settings.gateway)
@@ -100,6 +117,7 @@ class HubLink:
             began_s = self._clock.monotonic_s()
             try:
                 await self._session(stopping)
+                delay_s = 0.0  # another key is to be used
             except* HubError as group:
                 # A refusal that "lasts" may be mended at the hub while we wait, so every error is tried again.
                 if self._clock.monotonic_s() - began_s >= self._settings.stable_s:
@@ -111,18 +129,19 @@ class HubLink:
 
     async def _session(self, stopping: asyncio.Event) -> None:
         settings = self._settings
+        key = self._keys.current() if self._keys is not None else None
         options = Options(
             settings.url,
             settings.gateway,
-            settings.username,
-            settings.password,
+            key.key_id if key is not None else settings.username,
+            key.secret if key is not None else settings.password,
             receive_maximum=_ACKS_WAITING,
             inflight=settings.inflight,
             keepalive_s=settings.keepalive_s,
             will=Will(self._status, self._word(online=False)),
             ca_file=settings.ca_file,
         )
-        async with self._connect(options) as connection:
+        async with self._opened(options, key) as connection:
             await connection.subscribe(self._acks)
             connection.publish(self._status, self._word(online=True), retain=True)
             outgoing: asyncio.Queue[list[Outgoing] | None] = asyncio.Queue()  # bounded by the writer's window
@@ -141,6 +160,8 @@ class HubLink:
                         group.create_task(self._hear(connection), name="hub acks"),
                         group.create_task(self._speak(connection, outgoing), name="hub batches"),
                     ]
+                    if self._keys is not None:
+                        tasks.append(group.create_task(self._keys.changed(), name="hub key"))
                     await _stopped(stopping, tasks)
                     for task in tasks:
                         task.cancel()
@@ -151,6 +172,23 @@ class HubLink:
             finally:
                 self.connected = False
                 self._writer.disconnected()
+
+    @asynccontextmanager
+    async def _opened(self, options: Options, key: HeldKey | None) -> AsyncIterator[Connection]:
+        """The connection; whether the broker took the key is told."""
+        connection = self._connect(options)
+        try:
+            await connection.__aenter__()
+        except KeyRefused:
+            if self._keys is not None and key is not None:
+                self._keys.refused(key)
+            raise
+        try:
+            if self._keys is not None and key is not None:
+                self._keys.accepted(key)
+            yield connection
+        finally:
+            await connection.__aexit__(*sys.exc_info())
 
     def _word(self, *, online: bool) -> bytes:
         return msgspec.json.encode({"online": online, "version": self._settings.version})

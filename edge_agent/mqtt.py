@@ -42,6 +42,14 @@ _LASTING = frozenset({0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x90, 0x95
 """CONNACK reasons that waiting does not mend (MQTT 5, 3.2.2.2): a person must act."""
 
 
+_BAD_KEY = frozenset({0x86, 0x87})
+"""CONNACK reasons of a user name or password that the broker does not take."""
+
+
+class KeyRefused(Permanent):
+    """The broker does not take the user name with this password, under this client id."""
+
+
 @dataclass(frozen=True, slots=True)
 class Will:
     """What the broker says for us if the connection breaks, retained and at QoS 1."""
@@ -122,7 +130,7 @@ class Connection:
         except MqttConnectError as error:
             self._close_socket()
             code = _code(error.rc)
-            kind = Permanent if code in _LASTING else Transient
+            kind = KeyRefused if code in _BAD_KEY else Permanent if code in _LASTING else Transient
             raise kind(f"the broker refuses the connection: {error.rc} ({code:#04x})") from error
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             self._close_socket()

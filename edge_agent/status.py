@@ -13,9 +13,11 @@ PAGE = "/status"
 
 
 def status(config: AgentConfig) -> dict[str, Any]:
-    """{"gateway", "running", "pid", "ready", "missing", "uplink", "clock", "rows"}; never raises for what is away.
+    """{"gateway", "running", "pid", "ready", "missing", "uplink", "clock", "key", "rows"}; never raises for what is
+    away.
 
     `rows`: the ledger's sums by column, or None where there is no outbox yet. `uplink`: connected, and why not.
+    `key`: where its replacement stands.
     """
     running = find(config.data_dir)
     found: dict[str, Any] = {
@@ -26,6 +28,7 @@ def status(config: AgentConfig) -> dict[str, Any]:
         "missing": ["the agent does not run: start it with `edge-agent run`"],
         "uplink": None,
         "clock": None,
+        "key": None,
         "rows": None,
     }
     if running is not None:
@@ -56,6 +59,8 @@ def as_text(found: dict[str, Any]) -> str:
         lines.append(f"  hub: {'connected' if uplink['connected'] else uplink['trouble']}")
     if found["clock"] is not None:
         lines.append(f"  clock: {found['clock']}")
+    if found.get("key") not in (None, "idle"):
+        lines.append(f"  key: being replaced ({found['key']})")
     if found["rows"] is not None:
         lines.append("  rows: " + ", ".join(f"{name} {count}" for name, count in found["rows"].items()))
     return "\n".join(lines)

@@ -137,6 +137,9 @@ def test_rotation_needs_an_idempotency_key_of_a_device(api: Api) -> None:
 
 def test_an_old_key_is_due_and_a_key_with_an_end_too(api: Api, stack: Stack) -> None:
     database = api.env["HUB_DATABASE_URL"].rpartition("/")[2]
+    stack.postgres.psql(
+        """INSERT INTO policies (name, value) VALUES ('credentials', '{"most_per_minute": 1}')""", database
+    )
     key = api.add("gw", kind="gateway").json()["api_key"]
     assert own(api, key).json()["rotate_due"] is False
     stack.postgres.psql("UPDATE device_credentials SET created_at = now() - interval '91 days'", database)
