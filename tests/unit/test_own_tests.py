@@ -30,6 +30,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
         (f"control_plane/registry/credentials/{name}.py" for name in ("store", "rings", "rotator", "key_times")),
         "tests/stack/registry/credentials/test_routes.py",
     ),
+    "control_plane/registry/moves.py": "tests/stack/registry/credentials/test_routes.py",
     "edge_agent/key_command.py": "tests/stack/registry/credentials/test_key_keeper.py",
     # So is the sink.
     "control_plane/analytics/sink_job.py": "tests/stack/test_sink.py",
