@@ -31,7 +31,7 @@ from shared.ids import DeviceId
 _BACKOFF = Backoff(first_s=0.2, cap_s=5.0)
 _CONNECT_S = 5.0
 _SHARE = 0.2  # of the broker's time
-_LONGEST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 2.0
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _REMEMBERED = 8  # commands
 _HINT = "is the broker of HUB_MQTT_URL up?"

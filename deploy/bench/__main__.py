@@ -2,6 +2,7 @@
 
     make bench                                             everything, RUNS times each (default 3)
     make bench ONLY=agent_rss_mb_plain                     the measurement that yields this figure
+    make bench ONLY=broker                                 those whose figures begin so
     make bench ONLY=sustained TARGET=1000 DURATION_S=60    does the whole path hold this rate with nothing lost?
 
 Exit status: 0 measured (and, for sustained, held), 1 a measurement failed or the target was not held, 2 wrong call.
@@ -21,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from deploy.bench import agent, ingest, limits, paths, streams
+from deploy.bench import agent, broker, ingest, limits, paths, streams
 from deploy.bench.report import Figure, Goal, document, figure, table
 from shared.errors import HubError, Permanent
 
@@ -55,6 +56,16 @@ MEASUREMENTS = (
     Measurement(paths.through_gateways, {"e2e_gateway_p99_ms": "ms"}),
     Measurement(streams.normalizer, {"normalizer_readings_per_s": "readings/s"}),
     Measurement(streams.sink, {"sink_rows_per_s": "rows/s"}),
+    Measurement(
+        broker.identities,
+        {
+            "broker_rebuild_s": "s",
+            "broker_compare_s": "s",
+            "revoke_to_closed_ms": "ms",
+            "broker_publish_p99_ms_meanwhile": "ms",
+            "broker_rotations_per_s": "commands/s",
+        },
+    ),
 )
 
 GOALS = {
@@ -69,6 +80,9 @@ GOALS = {
     "e2e_gateway_p99_ms": Goal(at_least=False, value=300),
     "normalizer_readings_per_s": Goal(at_least=True, value=50_000),
     "sink_rows_per_s": Goal(at_least=True, value=30_000),
+    "broker_rebuild_s": Goal(at_least=False, value=10),
+    "revoke_to_closed_ms": Goal(at_least=False, value=1_000),
+    "broker_publish_p99_ms_meanwhile": Goal(at_least=False, value=100),
 }
 
 SUSTAINED = "sustained"

@@ -57,6 +57,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
 }
 """Source files whose test has another name, and that test."""
 RUN_BY_HAND = {
+    "deploy/bench/broker.py": "measures for minutes: `make bench`",
     "deploy/bench/ingest.py": "measures for minutes: `make bench`",
     "deploy/bench/streams.py": "measures for minutes: `make bench`",
     "deploy/chaos/window.py": "measures what a broker loses, which no test can promise: `make chaos`",
