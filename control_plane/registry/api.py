@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from control_plane.registry import broker_routes, events, policies
+from control_plane.registry import broker_routes, events, openapi, policies
 from control_plane.registry.access import audit_routes, token_routes
 from control_plane.registry.credentials import routes as credential_routes
 from control_plane.registry.credentials import self_routes
@@ -23,37 +23,11 @@ from control_plane.registry.enrolment import routes as enrolment_routes
 from control_plane.registry.fleet import group_routes, privacy_routes, routes, transfer_routes, type_routes
 from control_plane.registry.guard import Guard
 from control_plane.registry.mqtt_door import routes as mqtt_door_routes
-from control_plane.registry.problem import MEDIA_TYPE, FieldError, Problem, ProblemRaised
+from control_plane.registry.problem import FieldError, Problem, ProblemRaised
 from control_plane.registry.quarantine import routes as quarantine_routes
 from control_plane.registry.rooms import Rooms
 from shared.errors import HubError, Transient
 from shared.fault import place_of
-
-_PROBLEM_RESPONSE: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "A refusal, as problem details (RFC 9457)",
-        "content": {
-            MEDIA_TYPE: {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "type": {"type": "string"},
-                        "title": {"type": "string"},
-                        "status": {"type": "integer"},
-                        "detail": {"type": "string"},
-                        "errors": {
-                            "type": "array",
-                            "items": {
-                                "type": "object",
-                                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
-                            },
-                        },
-                    },
-                }
-            }
-        },
-    }
-}
 
 _NOT_JSON = Problem(400, "the body is not JSON that can be read", "malformed")
 _ROUTING = {404: "not-found", 405: "method-not-allowed"}
@@ -90,7 +64,6 @@ def build(rooms: Rooms, readiness: Readiness) -> App:
         description="Devices and gateways. Errors are problem details (RFC 9457).",
         docs_url=None,
         redoc_url=None,
-        responses=_PROBLEM_RESPONSE,
     )
     _windows(app, readiness)
     guard = Guard(rooms.store, rooms.logins, rooms.token_uses)
@@ -167,26 +140,16 @@ def _refusals(app: FastAPI) -> None:
 
 
 def _describe(app: FastAPI) -> None:
-    """OpenAPI with the bearer token, and with our 422 instead of the framework's."""
+    """OpenAPI with what holds for all routes (`openapi`)."""
     made: dict[str, Any] = {}
 
-    def openapi() -> dict[str, Any]:
+    def description() -> dict[str, Any]:
         if not made:
-            made.update(
-                get_openapi(title=app.title, version=app.version, routes=app.routes, description=app.description)
-            )
-            components = made.setdefault("components", {})
-            components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-            made["security"] = [{"token": []}]
-            for name in ("HTTPValidationError", "ValidationError"):
-                components.get("schemas", {}).pop(name, None)
-            for path in made["paths"].values():
-                for operation in path.values():
-                    operation["responses"].pop("422", None)
-                    operation["responses"].setdefault("default", _PROBLEM_RESPONSE["default"])
+            found = get_openapi(title=app.title, version=app.version, routes=app.routes, description=app.description)
+            made.update(openapi.finish(found))
         return made
 
-    app.openapi = openapi  # type: ignore[method-assign]  # the framework's documented way
+    app.openapi = description  # type: ignore[method-assign]  # the framework's documented way
 
 
 def _response(problem: Problem) -> Response:

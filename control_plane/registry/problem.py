@@ -47,7 +47,11 @@ class Problem:
     retry_after_s: int | None = None
 
     def body(self) -> bytes:
-        """The JSON document."""
+        """The JSON document, as it is sent."""
+        return msgspec.json.encode(self.document())
+
+    def document(self) -> dict[str, object]:
+        """What is said."""
         document: dict[str, object] = {
             "type": f"/problems/{self.kind}" if self.kind else "about:blank",
             "title": _TITLES.get(self.status, "Error"),
@@ -56,7 +60,7 @@ class Problem:
         }
         if self.errors:
             document["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in self.errors]
-        return msgspec.json.encode(document)
+        return document
 
     def headers(self) -> dict[str, str]:
         """Headers that belong to it."""

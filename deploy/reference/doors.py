@@ -86,7 +86,8 @@ def _route(method: str, path: str, operation: Mapping[str, Any]) -> Route:
         parameters,
         _content(operation.get("requestBody", {})),
         next(iter(answers), ""),
-        tuple((status, responses[status]["description"]) for status in sorted(responses)),
+        # A reference to a response that all routes share has no words of its own.
+        tuple((status, responses[status].get("description", "")) for status in sorted(responses)),
     )
 
 

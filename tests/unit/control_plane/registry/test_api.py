@@ -267,14 +267,8 @@ async def test_requests_are_counted_by_route_and_not_by_id(hub: StandIn) -> None
     assert "a-device-of-mine" not in metrics
 
 
-async def test_openapi_has_examples_the_token_and_our_problems(hub: StandIn) -> None:
+async def test_openapi_is_served_to_everybody(hub: StandIn) -> None:
     async with client(hub, role=None) as rest:
         document = (await rest.get("/openapi.json")).json()
     assert document["security"] == [{"token": []}]
-    post = document["paths"]["/v1/devices"]["post"]
-    assert set(post["responses"]) == {"201", "default"}
-    assert "application/problem+json" in post["responses"]["default"]["content"]
-    assert document["components"]["schemas"]["NewDevice"]["examples"]
-    assert "HTTPValidationError" not in json.dumps(document)
-    for example in document["components"]["schemas"]["NewDevice"]["examples"]:
-        jsonschema.validate(example, {**document["components"]["schemas"]["NewDevice"], **document})
+    assert "application/problem+json" in document["components"]["responses"]["Refused401"]["content"]

@@ -18,6 +18,7 @@ from control_plane.registry import api
 from control_plane.registry.access.attempts import Failure
 from control_plane.registry.access.logins import Logins
 from control_plane.registry.access.token_uses import TokenUses
+from control_plane.registry.doors import LARGE
 from control_plane.registry.guard import operation_of
 from control_plane.registry.tokens import Stored
 from shared.authority import RULES, Operation, Role, family
@@ -103,7 +104,8 @@ async def ask(method: str, path: str, token: str | None) -> int:
     transport = httpx.ASGITransport(APP, raise_app_exceptions=False, client=(address, 1))
     headers = {"Authorization": f"Bearer {token}.{SECRET}"} if token else {}
     async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as rest:
-        return (await rest.request(method, re.sub(r"\{[^}]*\}", "x", path))).status_code
+        lines = {"Content-Type": "text/csv"} if (method, path) in LARGE else {}
+        return (await rest.request(method, re.sub(r"\{[^}]*\}", "x", path), headers=lines)).status_code
 
 
 @pytest.mark.parametrize(("method", "path", "operations"), ROUTES, ids=[f"{m} {p}" for m, p, _ in ROUTES])
