@@ -4,7 +4,8 @@ Promises: no bytes make it raise; every reading of a message leads to one output
 was seen before leads to none. The same record, state and registry lead to the same outputs.
 
 State, per sender: the batch window (`batch_window`), a memory of its latest messages (`recent_messages`), under `c`
-how far a direct device's clock was off, under `r…` which dead letters came back.
+how far a direct device's clock was off, under `l…` the allowances of devices with limits (`device_rates`), under
+`r…` which dead letters came back.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import msgspec
 
 from control_plane.analytics import batch_window, event_time, recent_ids, speakers
 from control_plane.analytics.batch_window import Judged, Lost, Verdict
+from control_plane.analytics.device_rates import DeviceRates
 from control_plane.analytics.event_time import Rules, Sample
 from control_plane.analytics.job import Incoming, Output, State, output
 from control_plane.analytics.number_ranges import count
@@ -142,7 +144,8 @@ class Normalizer:
         judged = batch_window.judge(header, message.received_ms, state)
         if isinstance(judged.verdict, Rejected):
             return self._unnumbered(message, judged.verdict, state)
-        return self._numbered(message, header, judged, lambda outlet: self._open_batch(outlet, header, view))
+        rates = DeviceRates(state, header.lane, self._registry.defaults)
+        return self._numbered(message, header, judged, lambda outlet: self._open_batch(outlet, header, view, rates))
 
     def _numbered(
         self, message: RawMessage, header: Header, judged: Judged, fill: Callable[[Outlet], None]
@@ -159,13 +162,15 @@ class Normalizer:
         outcome.lost, outcome.header = judged.lost, header
         return outcome
 
-    def _open_batch(self, outlet: Outlet, header: Header, view: DeviceView | Rejected) -> None:
+    def _open_batch(
+        self, outlet: Outlet, header: Header, view: DeviceView | Rejected, rates: DeviceRates | None = None
+    ) -> None:
         message = outlet.message
         why = _TOO_LARGE if message.cut is not None else _THROTTLED if message.throttled else None
         if why is None and isinstance(view, Rejected):
             why = view
         if why is None:
-            judge_batch(outlet, header, self._registry)
+            judge_batch(outlet, header, self._registry, rates)
         else:
             outlet.refuse(why, message.value, message.ce_id, cut=message.cut)
 

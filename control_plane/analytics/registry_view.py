@@ -51,8 +51,7 @@ class RegistryView:
         self._bootstrap = bootstrap
         self._database_url = database_url
         self._views: dict[str, DeviceView] = {}
-        self.defaults = Defaults()
-        """What types and the policy say of limits, as far as it is known here."""
+        self._defaults = Defaults()
         self._begun = threading.Event()
         self._caught_up = threading.Event()
         self._failure: BaseException | None = None
@@ -96,6 +95,11 @@ class RegistryView:
 
     def __len__(self) -> int:
         return len(self._views)
+
+    @property
+    def defaults(self) -> Defaults:
+        """What types and the policy say of limits, as far as it is known here."""
+        return self._defaults
 
     def get(self, device_id: str) -> DeviceView | None:
         """The device as far as it is known here."""
@@ -230,7 +234,7 @@ class RegistryView:
         try:
             if key == RECORD_KEY:
                 told = decode_defaults(value)
-                self.defaults = told if told.version >= self.defaults.version else self.defaults
+                self._defaults = told if told.version >= self._defaults.version else self._defaults
             else:
                 self._learn(decode_view(value))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

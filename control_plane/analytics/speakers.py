@@ -6,6 +6,7 @@ from typing import Protocol
 from shared.device import DeviceView, Kind, refusal
 from shared.errors import Reason, Rejected
 from shared.ids import is_device_id
+from shared.rates import Defaults
 
 OWNERSHIP_SLACK_MS = 60_000
 """A gateway's clock may be this far from the hub's when a device changes its owner."""
@@ -18,7 +19,12 @@ _NO_GATEWAY = Rejected(Reason.PROTOCOL, "the sender is not a gateway")
 
 
 class Registry(Protocol):
-    """The local view of the registry topic."""
+    """The local view of the registry topic. `defaults`: what types and the policy say of limits."""
+
+    @property
+    def defaults(self) -> Defaults:
+        """As far as this process knows; never waits."""
+        ...
 
     def get(self, device_id: str) -> DeviceView | None:
         """The device as far as this process knows; never waits."""

@@ -11,6 +11,7 @@ from itertools import islice
 
 import msgspec
 
+from control_plane.analytics.device_rates import DeviceRates
 from control_plane.analytics.event_time import LATEST_MS
 from control_plane.analytics.outlet import Outlet
 from control_plane.analytics.raw_message import Cut, RawMessage
@@ -20,6 +21,7 @@ from control_plane.analytics.refusal import READING, RECORD, Part
 from control_plane.analytics.speakers import Registry, Speakers
 from shared import batch, limits
 from shared.batch import AggregateRecord, BytesRecord, ClockQuality, EventRecord, Header, ReadingRecord, Record
+from shared.device import DeviceView
 from shared.errors import Reason, Rejected
 from shared.reading import Reading, parse_payload
 
@@ -33,11 +35,15 @@ _SPLIT = msgspec.json.Decoder(list[msgspec.Raw])
 _EMPTY = Rejected(Reason.MALFORMED, "an array without readings")
 _CUT = Rejected(Reason.TOO_LARGE, "the message is over the gateway's size limit; only its beginning was kept")
 _TOO_MANY = Rejected(Reason.BOMB, f"with this the batch's records of bytes hold more than {OPENED_READINGS} readings")
+_THROTTLED = Rejected(Reason.THROTTLED, "the device sent more than its own limit, by the times of acceptance")
 _BAD_TIME = Rejected(Reason.BAD_FIELD, "the time of acceptance is none")
 
 
-def judge_batch(outlet: Outlet, header: Header, registry: Registry) -> None:
-    """All records of the outlet's message, each as `<ce_id>:<index>`; or one refusal of the whole."""
+def judge_batch(outlet: Outlet, header: Header, registry: Registry, rates: DeviceRates | None = None) -> None:
+    """All records of the outlet's message, each as `<ce_id>:<index>`; or one refusal of the whole.
+
+    `rates`: of devices that have limits; None for what is not to be judged by them.
+    """
     message = outlet.message
     unpacked = _unpack(message)
     found = batch.decode_records(unpacked) if isinstance(unpacked, bytes) else unpacked
@@ -47,7 +53,7 @@ def judge_batch(outlet: Outlet, header: Header, registry: Registry) -> None:
         outlet.refuse(found, message.value, message.ce_id)
         return
     assert isinstance(unpacked, bytes)
-    judge = _Judge(outlet, registry, header.clock)
+    judge = _Judge(outlet, registry, header.clock, rates)
     judge.prepare(found)
     split: list[msgspec.Raw] = []
 
@@ -59,6 +65,8 @@ def judge_batch(outlet: Outlet, header: Header, registry: Registry) -> None:
     prefix = message.ce_id + ":"
     for index, record in enumerate(found):
         judge.record(record, prefix + str(index), index, original)
+    if rates is not None:
+        rates.save()
 
 
 def judge_part(outlet: Outlet, origin: Origin, registry: Registry) -> None:
@@ -96,7 +104,10 @@ def _unpack(message: RawMessage) -> bytes | Rejected:
 class _Judge:
     """Judges the records of one batch."""
 
-    def __init__(self, outlet: Outlet, registry: Registry, clock: ClockQuality) -> None:
+    def __init__(
+        self, outlet: Outlet, registry: Registry, clock: ClockQuality, rates: DeviceRates | None = None
+    ) -> None:
+        self._rates = rates
         self._outlet = outlet
         self._gateway = outlet.message.sender
         self._speakers = Speakers(registry, self._gateway)
@@ -122,6 +133,8 @@ class _Judge:
             why = judge_reading(record)
             if why is None:
                 view = self._speakers.judge(record.device, record.at_ms)
+                if not isinstance(view, Rejected) and not self._within(view, record.at_ms):
+                    view = _THROTTLED
                 if not isinstance(view, Rejected):
                     parent = None if record.traceparent is None else batch.traceparent(record.traceparent)
                     self._outlet.reading(
@@ -150,6 +163,9 @@ class _Judge:
             own_trace = record.traceparent if isinstance(record, ReadingRecord) else None
             part = Part(RECORD, record.device, _acceptance(record.at_ms), index, own_trace)
             self._outlet.refuse(why, original(index), ce_id, part=part)
+
+    def _within(self, view: DeviceView, at_ms: int) -> bool:
+        return self._rates is None or self._rates.allows(view, at_ms)
 
     def _other(self, record: AggregateRecord | EventRecord, ce_id: str) -> Rejected | None:
         why = judge_event(record) if isinstance(record, EventRecord) else judge_aggregate(record)

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 
+from deploy.demo import flood
 from deploy.demo.run import demo, settings
 from deploy.demo.show import Progress, error_line, last_line, table
 from deploy.site.installation import Installation
@@ -33,16 +34,16 @@ def main() -> int:
             await _serve(site, progress)
 
     try:
-        result = asyncio.run(demo(seconds, seed, progress, when_done))
+        result, found = asyncio.run(demo(seconds, seed, progress, when_done))
     except HubError as error:
         return _failed(progress, str(error), 1)
     except KeyboardInterrupt:
         return _failed(progress, "stopped", 130)
-    failures = result.failures()
+    failures = result.failures() + flood.failures(found)
     print(table(result))
     for failure in failures:
         print(f"  FAILED: {failure}")
-    print(last_line(result, seconds=round(took_s, 1), seed=seed), flush=True)
+    print(last_line(result, **found, seconds=round(took_s, 1), seed=seed), flush=True)
     return 1 if failures else 0
 
 

@@ -32,6 +32,8 @@ class Cast:
     behind: dict[str, tuple[str, ...]]
     """Devices by gateway."""
     direct: tuple[str, ...]
+    flooding: str
+    """Attached to the hub itself, and none of the fleet: it floods."""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -56,7 +58,8 @@ def cast(seed: int) -> Cast:
         gateway: tuple(f"dev-{mark}-{number}{letter}" for letter in "abcdefgh"[:BEHIND_EACH])
         for number, gateway in enumerate(gateways, 1)
     }
-    return Cast(gateways, behind, tuple(f"dev-{mark}-d{number}" for number in range(1, DIRECT + 1)))
+    direct = tuple(f"dev-{mark}-d{number}" for number in range(1, DIRECT + 1))
+    return Cast(gateways, behind, direct, f"dev-{mark}-flood")
 
 
 def moments(seconds: float) -> Moments:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deploy.demo import plan as plans
 from deploy.demo.drain import drain
+from deploy.demo.flood import flood
 from deploy.demo.judge import Count, explain
 from deploy.demo.show import Progress
 from deploy.demo.watch import Watch, started_and_watched
@@ -31,8 +32,8 @@ SERIES = "San Francisco hourly temperatures of 2010 (vega_datasets sf-temps: NOA
 
 async def demo(
     seconds: float, seed: int, progress: Progress, when_done: Callable[[Installation], Awaitable[None]]
-) -> Count:
-    """One run. `when_done` is awaited after the drain, while everything still runs."""
+) -> tuple[Count, dict[str, int]]:
+    """One run: its count, and what came of those who misbehaved. `when_done` is awaited after the drain, while everything still runs."""
     people = plans.cast(seed)
     async with installed(people.behind, people.direct, "thermometer", progress.say) as site:
         values = _series(site.root / "series.csv")
@@ -40,12 +41,12 @@ async def demo(
         plan = _plan(site, people, len(values), seconds, seed)
         async with started_and_watched(site) as watch:
             progress.say(f"{seconds:.0f} s of {SERIES}, stamped now; seed {seed}")
-            await _run_fleet(site, plan, seconds, watch, progress)
+            found = await _run_fleet(site, plan, seconds, watch, progress, people.flooding)
             result, evidence = await drain(site, watch, DRAIN_S, progress)
             for line in explain(*evidence)[:MOST_LINES]:
                 progress.say(line)
             await when_done(site)
-            return result
+            return result, found
 
 
 def _series(target: Path) -> list[float]:
@@ -84,16 +85,20 @@ def _plan(site: Installation, people: plans.Cast, rows: int, seconds: float, see
     return plans.fleet(people, brokers, site.keys, source, rows, seconds, seed)
 
 
-async def _run_fleet(site: Installation, plan: Plan, seconds: float, watch: Watch, progress: Progress) -> None:
+async def _run_fleet(
+    site: Installation, plan: Plan, seconds: float, watch: Watch, progress: Progress, flooding: str
+) -> dict[str, int]:
     ticking = asyncio.create_task(_tick(watch, seconds, progress))
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(simulate(plan, site.root, seconds))
             group.create_task(_mischief(site, plans.moments(seconds), progress))
+            flooded = group.create_task(flood(site, flooding, progress))
     except* HubError as errors:
         raise errors.exceptions[0] from errors
     finally:
         ticking.cancel()
+    return flooded.result()
 
 
 async def _mischief(site: Installation, moments: plans.Moments, progress: Progress) -> None:

@@ -15,6 +15,7 @@ from shared import batch, limits
 from shared.batch import ClockQuality, Header, Lane, ReadingRecord
 from shared.device import DeviceView, Kind, Ownership, Status
 from shared.envelope import JSON, rfc3339
+from shared.rates import Defaults
 from shared.recent import identity
 from shared.topics import Kafka
 
@@ -46,6 +47,7 @@ class DictRegistry:
         self.views = {view.id: view for view in views}
         self.hidden = {view.id: view for view in hidden}
         self.asked = []
+        self.defaults = Defaults()
 
     def get(self, device_id):
         return self.views.get(device_id)
