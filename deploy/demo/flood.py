@@ -112,6 +112,7 @@ async def _send_all(port: int, device: Identity, name: str) -> tuple[int, int]:
 
 async def _listen(client: aiomqtt.Client, notices: list[Any]) -> None:
     async for message in client.messages:
+        assert isinstance(message.payload, bytes)
         notices.append(msgspec.json.decode(message.payload))
 
 

@@ -33,7 +33,9 @@ SERIES = "San Francisco hourly temperatures of 2010 (vega_datasets sf-temps: NOA
 async def demo(
     seconds: float, seed: int, progress: Progress, when_done: Callable[[Installation], Awaitable[None]]
 ) -> tuple[Count, dict[str, int]]:
-    """One run: its count, and what came of those who misbehaved. `when_done` is awaited after the drain, while everything still runs."""
+    """One run: its count, and what came of who misbehaved. `when_done` is awaited after the drain, while all still
+    runs.
+    """
     people = plans.cast(seed)
     async with installed(people.behind, people.direct, "thermometer", progress.say) as site:
         values = _series(site.root / "series.csv")

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(420)]
 ROOT = Path(__file__).parents[2]
 FIGURES = {
     "accepted", "normalized", "lost", "duplicates", "rejected", "anomalies_injected", "anomalies_detected",
-    "false_alarms", "p50_ms", "p99_ms", "replay_p99_ms", "seconds",
+    "false_alarms", "p50_ms", "p99_ms", "replay_p99_ms", "seconds", "quarantined", "refused",
 }  # fmt: skip
 
 
@@ -32,5 +32,7 @@ def test_a_short_demo_loses_and_doubles_nothing_and_says_so_in_its_last_line():
     assert said["health"] > 0
     assert said["anomalies_injected"] >= 20
     assert said["replay_p99_ms"] > said["p50_ms"] > 0
+    assert said["quarantined"] == 1
+    assert said["refused"] > 50
     assert "seed 7" in done.stderr
     assert "killed ingest" in done.stderr
