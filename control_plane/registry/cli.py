@@ -7,6 +7,7 @@ from collections.abc import Callable
 from control_plane.registry import broker_cli, policy_cli
 from control_plane.registry.access import audit_cli, token_cli
 from control_plane.registry.cli_words import Nouns
+from control_plane.registry.credentials import cli as credential_cli
 from control_plane.registry.enrolment import cli as enrolment_cli
 from control_plane.registry.fleet import change_cli, device_cli, group_cli, privacy_cli, transfer_cli, type_cli
 from control_plane.registry.quarantine import cli as quarantine_cli
@@ -20,6 +21,7 @@ NOUNS: tuple[Callable[[Nouns], None], ...] = (
     privacy_cli.register,
     policy_cli.register,
     quarantine_cli.register,
+    credential_cli.register,
     enrolment_cli.register,
     token_cli.register,
     audit_cli.register,

@@ -17,6 +17,7 @@ from control_plane.db import queries
 from control_plane.db.connect import Connection, acquire, transaction
 from control_plane.registry import events, journal, limits_record
 from control_plane.registry.broker_policy import BrokerPolicy
+from control_plane.registry.credentials.policy import CredentialsPolicy
 from control_plane.registry.enrolment.policy import EnrolmentPolicy
 from control_plane.registry.guard import Guard
 from control_plane.registry.limits_policy import LimitsPolicy
@@ -28,7 +29,7 @@ from shared.authority import Actor, Operation
 from shared.errors import Permanent
 
 POLICIES: dict[str, type[Policy]] = {
-    kind.NAME: kind for kind in (LimitsPolicy, QuarantinePolicy, BrokerPolicy, EnrolmentPolicy)
+    kind.NAME: kind for kind in (LimitsPolicy, QuarantinePolicy, BrokerPolicy, EnrolmentPolicy, CredentialsPolicy)
 }
 """Every policy that there is."""
 

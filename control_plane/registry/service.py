@@ -197,7 +197,7 @@ class Api:
             named = partial(pseudonym, secrets.pseudonym_key)
             privacy = Privacy(database, named)
             rotator = Rotator(rings, store, broker, projector, named, reconciler.wake)
-            times = KeyTimes(rings, config.database_url, rotator.delete, projector.device)
+            times = KeyTimes(rings, Credentials(database), config.database_url, rotator.delete, projector.device)
             registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)
             enrolment = EnrolmentStore(database)
             drains = DrainWatch(enrolment, projector, named)

@@ -60,9 +60,8 @@ class DeviceRevoked(Event):
 
 @dataclass(frozen=True, slots=True)
 class KeysOverdue(Event):
-    """Keys are older than the policy `credentials` says; see `hub device keys --overdue`."""
+    """How many keys are older than the policy `credentials` says; see `hub device keys --overdue`."""
 
-    LEVEL = logging.WARNING
     keys: int
 
     def measure(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from control_plane.db.connect import connect, database_errors
 from control_plane.registry.credentials import events
 from control_plane.registry.credentials.rings import Rings
+from control_plane.registry.credentials.store import Credentials
 from shared.errors import HubError
 from shared.ids import DeviceId, KeyId
 
@@ -19,6 +20,7 @@ _AT_ONCE = 100
 _LONGEST_S = 600.0
 """A sleep is bounded, in case Postgres' clock was set."""
 _RETRY_S = 2.0
+_COUNT_S = 3_600.0
 
 
 class KeyTimes:
@@ -27,11 +29,13 @@ class KeyTimes:
     def __init__(
         self,
         rings: Rings,
+        credentials: Credentials,
         database_url: str,
         delete: Callable[[Sequence[KeyId]], Awaitable[bool]],
         project: Callable[[DeviceId], Awaitable[bool]],
     ) -> None:
         self._rings = rings
+        self._credentials = credentials
         self._database_url = database_url
         self._delete = delete
         self._project = project
@@ -42,6 +46,7 @@ class KeyTimes:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             tasks.create_task(self._keep_time())
+            tasks.create_task(self._count_overdue())
 
     async def _listen(self) -> None:
         while True:
@@ -77,6 +82,15 @@ class KeyTimes:
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+    async def _count_overdue(self) -> None:
+        while True:
+            try:
+                overdue = await self._credentials.overdue_count(await self._rings.policy())
+                events.KeysOverdue(overdue).emit()
+            except HubError as error:
+                events.KeyTimesDeaf(str(error)).emit()
+            await asyncio.sleep(_COUNT_S)
 
     async def turn(self) -> float:
         """Do what is due now; seconds until something else may be. Raises Transient or Permanent."""

@@ -2,16 +2,15 @@
 
 import hashlib
 from datetime import datetime, timedelta
+from typing import ClassVar
 
-import msgspec
-
+from control_plane.registry.policy import Policy
+from control_plane.registry.problem import FieldError
 from shared.device import Status
 
-NAME = "credentials"
 
-
-class CredentialsPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Times carry their unit. A missing row of the table `policies` is this.
+class CredentialsPolicy(Policy, frozen=True):
+    """How keys grow old.
 
     `max_age_days`: 0 never asks for a rotation. `jitter`: a key falls due in the last part of its age, so that a
     fleet registered on one day does not rotate on one day. `overlap_s`: how long an operator's rotation lets the old
@@ -20,6 +19,8 @@ class CredentialsPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     due, which keeps the broker's time for others.
     """
 
+    NAME: ClassVar[str] = "credentials"
+
     max_age_days: float = 90.0
     jitter: float = 0.2
     overlap_s: float = 86_400.0
@@ -27,16 +28,20 @@ class CredentialsPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     statuses: tuple[Status, ...] = (Status.PROVISIONED, Status.ACTIVE)
     most_per_minute: int = 60
 
-    def __post_init__(self) -> None:
-        for name, value, most in (
+    def problems(self) -> list[FieldError]:
+        """What breaks its rules."""
+        bounds = (
             ("max_age_days", self.max_age_days, 3_650),
             ("jitter", self.jitter, 1),
             ("overlap_s", self.overlap_s, 30 * 86_400),
             ("grace_s", self.grace_s, 86_400),
             ("most_per_minute", self.most_per_minute, 100_000),
-        ):
-            if not 0 <= value <= most:
-                raise ValueError(f"{name} is not between 0 and {most}")
+        )
+        return [
+            FieldError(f"/{name}", f"is not between 0 and {most}")
+            for name, value, most in bounds
+            if not 0 <= value <= most
+        ]
 
     @property
     def overlap(self) -> timedelta:

@@ -137,17 +137,27 @@ SELECT extract(epoch FROM least(
     (SELECT min(not_before) FROM device_credentials WHERE ended_at IS NULL AND not_before IS NOT NULL AND held_at IS NOT NULL)
 ) - clock_timestamp())::float8
 
--- name: aged
--- Living keys without an end, oldest first, of devices whose keys grow old, with the newest key of each device.
-SELECT c.key_id, c.device_id, c.created_at, c.last_used_at, d.kind, d.status
+-- name: overdue
+-- Living keys without an end, oldest first; their devices would have replaced them by now if they could.
+SELECT c.key_id, c.device_id, d.kind, c.created_at, c.last_used_at
 FROM device_credentials AS c
 JOIN devices AS d ON d.id = c.device_id
 WHERE c.ended_at IS NULL
     AND c.held_at IS NOT NULL
     AND c.not_after IS NULL
+    AND c.created_at < now() - make_interval(secs => $1)
     AND d.registered_at IS NOT NULL
     AND d.status = ANY($2::text[])
-    AND c.created_at < $1
-    AND ($3::timestamptz IS NULL OR (c.created_at, c.key_id) > ($3, $4))
 ORDER BY c.created_at, c.key_id
-LIMIT $5
+LIMIT $3
+
+-- name: overdue_count
+SELECT count(*)
+FROM device_credentials AS c
+JOIN devices AS d ON d.id = c.device_id
+WHERE c.ended_at IS NULL
+    AND c.held_at IS NOT NULL
+    AND c.not_after IS NULL
+    AND c.created_at < now() - make_interval(secs => $1)
+    AND d.registered_at IS NOT NULL
+    AND d.status = ANY($2::text[])

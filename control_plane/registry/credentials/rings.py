@@ -17,7 +17,7 @@ import msgspec
 from control_plane.db import queries
 from control_plane.db.connect import Connection, Pool, acquire, transaction
 from control_plane.registry import journal, moves
-from control_plane.registry.credentials import policy, rotation
+from control_plane.registry.credentials import rotation
 from control_plane.registry.credentials.policy import CredentialsPolicy
 from control_plane.registry.credentials.rotation import (
     Cut,
@@ -287,10 +287,12 @@ async def _ring(db: Connection, device_id: DeviceId) -> Ring:
 
 
 async def _policy(db: Connection) -> CredentialsPolicy:
-    value = await db.fetchval(_SQL["policy"], policy.NAME)
+    value = await db.fetchval(_SQL["policy"], CredentialsPolicy.NAME)
     if value is None:
         return CredentialsPolicy()
     try:
         return msgspec.json.decode(value, type=CredentialsPolicy)
-    except msgspec.ValidationError as error:
-        raise Permanent(f"the policy {policy.NAME} cannot be read: {error}", hint="put it again") from error
+    except msgspec.MsgspecError as error:
+        raise Permanent(
+            f"the policy {CredentialsPolicy.NAME} cannot be read: {error}", hint="put it again"
+        ) from error

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from control_plane.registry.credentials.rings import Ask
@@ -12,6 +12,7 @@ from control_plane.registry.credentials.rotator import Issued
 from control_plane.registry.credentials.store import KeyRow
 from control_plane.registry.guard import Guard
 from control_plane.registry.life import Illegal
+from control_plane.registry.paging import LONGEST_PAGE, PAGE
 from control_plane.registry.problem import Problem, ProblemRaised
 from control_plane.registry.rooms import Rooms
 from shared.authority import Actor, Operation
@@ -88,6 +89,23 @@ class KeyList(BaseModel):
     keys: list[LivingKey]
 
 
+class OverdueView(BaseModel):
+    """A key that is older than the policy `credentials` says."""
+
+    key_id: str
+    device_id: str
+    kind: str
+    created_at: datetime
+    last_used_at: datetime | None
+
+
+class OverdueList(BaseModel):
+    """The oldest keys that nobody replaced in time. `total`: how many there are in all."""
+
+    keys: list[OverdueView]
+    total: int
+
+
 class Closed(BaseModel):
     """Somebody was cut off. `closed`: the broker has confirmed; false: it is being tried."""
 
@@ -100,7 +118,6 @@ def router(rooms: Rooms, guard: Guard) -> APIRouter:
     routes = APIRouter(tags=["credentials"])
     viewer = guard.needs(Operation.CREDENTIALS_READ)
     rotating = guard.needs(Operation.CREDENTIALS_ROTATE)
-    revoking = guard.needs(Operation.CREDENTIALS_REVOKE)
     once = Header(min_length=1, max_length=128)
 
     @routes.post("/v1/devices/{device_id}/credentials:rotate", status_code=201, summary="Replace a device's key")
@@ -142,6 +159,30 @@ def router(rooms: Rooms, guard: Guard) -> APIRouter:
             raise _no_device()
         return KeyList(keys=[_view(key) for key in keys])
 
+    @routes.get("/v1/credentials/overdue", summary="Keys that nobody replaced in time", dependencies=[viewer])
+    async def overdue(limit: Annotated[int, Query(ge=1, le=LONGEST_PAGE)] = PAGE) -> OverdueList:
+        """Oldest first. Devices that replace their own keys are told to in time; the others need a hand."""
+        policy = await rooms.rings.policy()
+        found = await rooms.credentials.overdue(policy, limit)
+        views = [
+            OverdueView(
+                key_id=key.key_id,
+                device_id=key.device_id,
+                kind=key.kind,
+                created_at=key.created_at,
+                last_used_at=key.last_used_at,
+            )
+            for key in found
+        ]
+        return OverdueList(keys=views, total=await rooms.credentials.overdue_count(policy))
+
+    _endings(routes, rooms, guard)
+    return routes
+
+
+def _endings(routes: APIRouter, rooms: Rooms, guard: Guard) -> None:
+    revoking = guard.needs(Operation.CREDENTIALS_REVOKE)
+
     @routes.delete("/v1/devices/{device_id}/credentials/{key_id}", summary="End one key now")
     async def end(device_id: str, key_id: str, actor: Annotated[Actor, revoking], force: bool = False) -> Closed:
         """Its session at the broker is closed. The device's last key is ended only with `force=true`."""
@@ -161,8 +202,6 @@ def router(rooms: Rooms, guard: Guard) -> APIRouter:
         if isinstance(closed, Illegal):
             raise ProblemRaised(Problem(409, closed.detail, "illegal-move"))
         return Closed(id=device_id, closed=closed)
-
-    return routes
 
 
 def refused(refusal: KeyRefused) -> ProblemRaised:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from control_plane.db import queries
 from control_plane.db.connect import Pool, acquire
+from control_plane.registry.credentials.policy import CredentialsPolicy
 from shared.device import Kind, Status
 from shared.ids import DeviceId, KeyId
 
@@ -38,6 +39,17 @@ class KeyRow:
     not_before: datetime | None
     not_after: datetime | None
     replaces: KeyId | None
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueKey:
+    """A key that is older than the policy says: its device did not replace it, or cannot."""
+
+    key_id: KeyId
+    device_id: DeviceId
+    kind: str
+    created_at: datetime
+    last_used_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,21 @@ class Credentials:
             row = await db.fetchrow(_SQL["self"], device_id)
             keys = await db.fetch(_SQL["keys"], device_id)
         return tuple(_key(key) for key in keys) if row else None
+
+    async def overdue(self, policy: CredentialsPolicy, limit: int) -> list[OverdueKey]:
+        """Keys older than the policy says, without an end, oldest first."""
+        if policy.max_age_days == 0:
+            return []
+        async with acquire(self._pool) as db:
+            rows = await db.fetch(_SQL["overdue"], policy.max_age_days * 86_400, list(policy.statuses), limit)
+        return [OverdueKey(**row) for row in rows]
+
+    async def overdue_count(self, policy: CredentialsPolicy) -> int:
+        """How many those are in all."""
+        if policy.max_age_days == 0:
+            return 0
+        async with acquire(self._pool) as db:
+            return int(await db.fetchval(_SQL["overdue_count"], policy.max_age_days * 86_400, list(policy.statuses)))
 
 
 def _key(row: "asyncpg.Record") -> KeyRow:
