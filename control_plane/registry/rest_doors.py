@@ -132,6 +132,7 @@ def _server(app: App, door: Door) -> uvicorn.Server:
         lifespan="off",
         ws="none",
         server_header=False,
+        proxy_headers=False,  # whoever asks from this machine would choose the address in the audit log
         limit_concurrency=256,
         timeout_graceful_shutdown=int(GRACE_S),
         h11_max_incomplete_event_size=32 * 1024,
