@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from edge_agent import account, health_readings, status
+from edge_agent.certificate_renewal import Identity, Renewal
 from edge_agent.clock_watch import ClockWatch
 from edge_agent.config import VERSION, AgentConfig
 from edge_agent.events import AgentStarted, AgentStopped
@@ -75,14 +76,18 @@ class Agent:
             tracing=tracing,
             quality=lambda: self.clock_watch.quality,
         )
+        certified = config.certified
         link = LinkSettings(
-            config.hub_mqtt_url,
+            config.hub_mtls_url if certified and config.hub_mtls_url else config.hub_mqtt_url,
             DeviceId(config.agent_id),
             ca_file=ca_file,
+            cert_file=str(config.cert_file) if certified else None,
+            cert_key_file=str(config.cert_key_file) if certified and config.cert_key_file else None,
             version=VERSION,
             first_delay_s=config.first_connect_s,
         )
-        self.hub = HubLink(link, self.writer, self._clock, keys=self.keys)
+        self.hub = HubLink(link, self.writer, self._clock, keys=None if certified else self.keys)
+        self._renewal = _renewal(config, api, self.keys, self._clock)
         self._learning = (
             Learning(scorer, learning_from, pipeline, config.models_save_s) if scorer is not None else None
         )
@@ -107,6 +112,8 @@ class Agent:
                 data_dir=config.data_dir,
                 every_s=config.health_readings_s,
             )
+        if self._renewal is not None:
+            services["certificate"] = self._renewal.serve
         if self._learning is not None:
             services["learning"] = self._learning.serve
         return services
@@ -172,6 +179,12 @@ def _outbox_settings(config: AgentConfig) -> Settings:
         expire_after_s=config.expire_after_s,
         uplink=Limits(replay_per_s=config.replay_per_s),
     )
+
+
+def _renewal(config: AgentConfig, api: Hub | None, keys: KeyKeeper, clock: Clock) -> Renewal | None:
+    if config.cert_file is None or config.cert_key_file is None or api is None:
+        return None
+    return Renewal(Identity(config.cert_file, config.cert_key_file, keys.bearer), api, clock)
 
 
 def _health(config: AgentConfig, agent: Agent, beat: Beat) -> Health:

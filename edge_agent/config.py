@@ -48,6 +48,13 @@ class AgentConfig:
         default=21_600.0,
     )
     hub_ca_file: Path | None = setting("AGENT_HUB_CA_FILE", "CA of the hub's broker and API", default=None)
+    hub_mtls_url: str | None = setting(
+        "HUB_MQTT_MTLS_URL",
+        "the hub's broker for certificates, mqtts://host:port; used with AGENT_CERT_FILE",
+        default=None,
+    )
+    cert_file: Path | None = setting("AGENT_CERT_FILE", "PEM: this gateway's client certificate", default=None)
+    cert_key_file: Path | None = setting("AGENT_CERT_KEY_FILE", "PEM: its key, mode 0600", default=None)
     health_host: str = setting(
         "AGENT_HEALTH_HOST", "where /metrics, /healthz and /readyz are served", default="127.0.0.1"
     )
@@ -81,6 +88,11 @@ class AgentConfig:
     )
 
     @property
+    def certified(self) -> bool:
+        """Whether the hub is reached by certificate; else by key."""
+        return self.hub_mtls_url is not None and self.cert_file is not None
+
+    @property
     def outbox_path(self) -> Path:
         """The outbox's file."""
         return self.data_dir / OUTBOX_FILE
@@ -104,6 +116,10 @@ class AgentConfig:
             found.append(f"AGENT_ID: {parsed.detail}")
         for name, url in (("HUB_MQTT_URL", self.hub_mqtt_url), ("AGENT_LOCAL_MQTT_URL", self.local_mqtt_url)):
             found += [f"{name}: {problem}" for problem in _url_problems(url)]
+        if self.hub_mtls_url is not None and not self.hub_mtls_url.startswith("mqtts://"):
+            found.append("HUB_MQTT_MTLS_URL: write mqtts://host:port")
+        if self.cert_key_file is not None and self.cert_file is None:
+            found.append("AGENT_CERT_KEY_FILE: is given without AGENT_CERT_FILE")
         for name, value, least, most in (
             ("AGENT_HEALTH_PORT", self.health_port, 0, 65_535),
             ("AGENT_RECEIVE_MAXIMUM", self.receive_maximum, 1, RECEIVE_MAXIMUM_MOST),

@@ -164,6 +164,18 @@ def _config(directory: Path, answer: Answer) -> dict[str, Any]:
         "hub_mqtt_url": answer.mqtt_url,
         "hub_api_url": answer.api_url,
         "hub_ca_file": str((directory / identity_files.CA).resolve()),
+        **_certified(directory, answer),
+    }
+
+
+def _certified(directory: Path, answer: Answer) -> dict[str, str]:
+    """Where a certificate was given: the door for it, and its files."""
+    if answer.certificate_pem is None or answer.mqtt_mtls_url is None:
+        return {}
+    return {
+        "hub_mtls_url": answer.mqtt_mtls_url,
+        "cert_file": str((directory / identity_files.CERTIFICATE).resolve()),
+        "cert_key_file": str((directory / identity_files.KEY_PAIR).resolve()),
     }
 
 

@@ -31,6 +31,10 @@ SKEW_RESETS = Counter("agent_device_clock_resets", "Device clocks found to count
 UNSCORABLE = Counter("agent_unscorable_samples", "Samples whose size broke a model's arithmetic")
 MODELS_SAVED = Counter("agent_models_saved", "Channel states written to the model file")
 
+RENEWALS = Counter(
+    "agent_certificate_renewals", "Renewals of the gateway's certificate by how they ended", ["result"]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class AgentStarted(Event):
@@ -197,3 +201,23 @@ class Unscorable(Event):
 
     def measure(self) -> None:
         UNSCORABLE.inc(self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRenewed(Event):
+    """The gateway has a new certificate; it is used from the next connection on."""
+
+    def measure(self) -> None:
+        RENEWALS.labels("done").inc()
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalFailed(Event):
+    """The certificate could not be renewed; tried again after `retry_s`."""
+
+    LEVEL = logging.WARNING
+    error: str
+    retry_s: int
+
+    def measure(self) -> None:
+        RENEWALS.labels("failed").inc()

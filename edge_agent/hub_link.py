@@ -41,13 +41,18 @@ RECONNECT = Backoff(first_s=1.0, cap_s=300.0)
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """How to reach the hub. `url`: mqtt:// or mqtts://; `ca_file`: the CA that its certificate must come from."""
+    """How to reach the hub. `url`: mqtt:// or mqtts://; `ca_file`: the CA that its certificate must come from.
+
+    `cert_file`, `cert_key_file`: our own certificate, at a door that asks for one.
+    """
 
     url: str
     gateway: DeviceId
     username: str | None = None
     password: Secret | None = None
     ca_file: str | None = None
+    cert_file: str | None = None
+    cert_key_file: str | None = None
     version: str = ""
     inflight: int = 256
     keepalive_s: int = 30
@@ -140,6 +145,8 @@ class HubLink:
             keepalive_s=settings.keepalive_s,
             will=Will(self._status, self._word(online=False)),
             ca_file=settings.ca_file,
+            cert_file=settings.cert_file,
+            cert_key_file=settings.cert_key_file,
         )
         async with self._opened(options, key) as connection:
             await connection.subscribe(self._acks)

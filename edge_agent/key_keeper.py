@@ -17,6 +17,7 @@ from edge_agent.hub_call import Answer, Call, Hub, call
 from edge_agent.key_files import HeldKey, KeyFiles
 from edge_agent.key_rotation import Effect, Event, Phase, Rotation, Save, phase_of
 from shared.backoff import Backoff
+from shared.config import Secret
 from shared.errors import HubError, Permanent, Transient
 
 _RETRY = Backoff(first_s=1.0, cap_s=300.0)
@@ -53,6 +54,11 @@ class KeyKeeper:
         """The key for the next connection."""
         self._changed.clear()
         return self._new if self._new is not None and self._state.uses_new else self._present
+
+    def bearer(self) -> Secret:
+        """`<key id>.<secret>` of the same key, for a call by REST; asking for it changes nothing."""
+        key = self._new if self._new is not None and self._state.uses_new else self._present
+        return Secret(f"{key.key_id}.{key.secret}")
 
     async def changed(self) -> None:
         """Returns when the connection should be made anew, with another key."""

@@ -12,6 +12,7 @@ event loop.
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from shared import tls
 from shared.config import Secret
 from shared.errors import Permanent, Transient
 
@@ -60,7 +62,7 @@ class Will:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """One connection's settings.
+    """One connection's settings. `ca_file`, `cert_file`, `cert_key_file`: PEM, for mqtts alone.
 
     `url`: mqtt://host:port or mqtts://host:port. `session`: keep the broker's session for ever (intake) or start
     clean (uplink). `receive_maximum`: how many QoS 1 messages the broker may send unacknowledged; the only bound
@@ -77,6 +79,8 @@ class Options:
     keepalive_s: int = 30
     will: Will | None = None
     ca_file: str | None = None
+    cert_file: str | None = None
+    cert_key_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,6 +138,9 @@ class Connection:
             raise kind(f"the broker refuses the connection: {error.rc} ({code:#04x})") from error
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             self._close_socket()
+            wrong = tls.trouble(error)
+            if wrong is not None:
+                raise Transient(f"no TLS with the broker: {wrong[0]}", hint=wrong[1]) from error
             raise Transient(f"no connection to the broker: {error}") from error
         except BaseException:
             self._close_socket()
@@ -256,7 +263,7 @@ class Connection:
             keepalive=options.keepalive_s,
             max_inflight_messages=options.inflight,
             will=None if will is None else aiomqtt.Will(will.topic, will.payload, 1, retain=True),
-            tls_params=aiomqtt.TLSParameters(ca_certs=options.ca_file) if self._tls else None,
+            tls_context=self._trust(),
             timeout=_ANSWER_TIMEOUT_S,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
@@ -268,6 +275,11 @@ class Connection:
         inner.on_subscribe = self._on_subscribe
         inner.on_socket_register_write = self._on_register_write
         return client
+
+    def _trust(self) -> ssl.SSLContext | None:
+        """Read anew for each connection: a renewed certificate or another CA is used from the next one on."""
+        options = self._options
+        return tls.client_context(options.ca_file, options.cert_file, options.cert_key_file) if self._tls else None
 
     def _live(self) -> aiomqtt.Client:
         if self._broken is not None:

@@ -58,6 +58,11 @@ def server_context(cert_file: Path | str, key_file: Path | str | None = None) ->
     return context
 
 
+def check_pair(cert_file: Path | str, key_file: Path | str | None) -> None:
+    """Whether certificate and key belong together. Raises Permanent if not."""
+    _load_own(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), cert_file, key_file)
+
+
 def trouble(error: BaseException | None) -> tuple[str, str] | None:
     """What a failed TLS handshake means, and what to do, from anywhere in the chain of causes; else None."""
     while error is not None:

@@ -23,6 +23,7 @@ from control_plane.registry.enrolment import routes as enrolment_routes
 from control_plane.registry.fleet import group_routes, privacy_routes, routes, transfer_routes, type_routes
 from control_plane.registry.guard import Guard
 from control_plane.registry.mqtt_door import routes as mqtt_door_routes
+from control_plane.registry.pki import routes as certificate_routes
 from control_plane.registry.problem import FieldError, Problem, ProblemRaised
 from control_plane.registry.quarantine import routes as quarantine_routes
 from control_plane.registry.rooms import Rooms
@@ -52,6 +53,7 @@ ROUTERS: tuple[Callable[[Rooms, Guard], APIRouter], ...] = (
     broker_routes.router,
     audit_routes.router,
     mqtt_door_routes.router,
+    certificate_routes.router,
 )
 """The sub-rooms' routes."""
 

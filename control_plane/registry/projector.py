@@ -6,7 +6,7 @@ this process, and by the reconciler if this process ends before.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from control_plane.registry import dynsec, events
 from control_plane.registry.broker import Broker, BrokerRefused
@@ -24,7 +24,17 @@ _RETRY_S = 0.5
 class Projector:
     """`wake_reconciler` is called when the broker could not be told."""
 
-    def __init__(self, store: Store, broker: Broker, wake_reconciler: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        broker: Broker,
+        wake_reconciler: Callable[[], None],
+        list_revoked: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`list_revoked` has the broker refuse the certificates of who may not connect, before sessions are closed:
+        whoever came by one would be back at once.
+        """
+        self._list_revoked = list_revoked
         self._store = store
         self._broker = broker
         self._wake_reconciler = wake_reconciler
@@ -67,10 +77,18 @@ class Projector:
 
     async def _follow(self, device_id: DeviceId) -> None:
         keys = await self._store.projection.of_device(device_id)
+        unlisted: Transient | None = None
+        if self._list_revoked is not None and any(key.state is KeyState.DOOR for key in keys.values()):
+            try:
+                await self._list_revoked()
+            except Transient as error:
+                unlisted = error  # its keys can be ended all the same
         # Who is to be cut off goes first: a device may have several keys, one of them a thief's.
         for name, key in sorted(keys.items(), key=lambda item: not _cut_off(item[1])):
             if key.state is not KeyState.PENDING:
                 await self._record(name, key)
+        if unlisted is not None:
+            raise unlisted
 
     async def _record(self, name: str, key: Key) -> None:
         cut_off = _cut_off(key)

@@ -16,6 +16,7 @@ from control_plane.registry.fleet.finder import Finder
 from control_plane.registry.fleet.importer import Importer
 from control_plane.registry.fleet.privacy import Privacy
 from control_plane.registry.mqtt_door.secrets import DoorSecrets
+from control_plane.registry.pki.certificates import Certificates
 from control_plane.registry.projector import Projector
 from control_plane.registry.quarantine.keeper import Quarantine
 from control_plane.registry.rebuild import Rebuild
@@ -49,3 +50,4 @@ class Rooms:
     enrolment: Desk
     logins: Logins
     token_uses: TokenUses
+    certificates: Certificates | None

@@ -32,6 +32,7 @@ from control_plane.registry.fleet.privacy import Privacy
 from control_plane.registry.key_watch import KeyWatch
 from control_plane.registry.leader import Duty, lead
 from control_plane.registry.mqtt_door.secrets import DoorSecrets, door_secrets
+from control_plane.registry.pki.opening import CaSettings, open_certificates
 from control_plane.registry.projector import Projector
 from control_plane.registry.quarantine.court import Court
 from control_plane.registry.quarantine.keeper import Quarantine
@@ -75,6 +76,22 @@ class ApiConfig:
     pseudonym_key_file: Path | None = setting(
         "HUB_PSEUDONYM_KEY_FILE", "the pseudonyms' key; default pseudonym.key in HUB_DATA_DIR", default=None
     )
+    ca_key_file: Path | None = setting(
+        "HUB_CA_KEY_FILE",
+        "PEM: the key of HUB_CA_FILE, to issue certificates; default ca.key in HUB_DATA_DIR",
+        default=None,
+    )
+    crl_file: Path | None = setting(
+        "HUB_CRL_FILE", "the revoked, where the broker reads them; default crl.pem in HUB_DATA_DIR", default=None
+    )
+    broker_pid_file: Path | None = setting(
+        "HUB_BROKER_PID_FILE",
+        "its first word is the broker's pid: SIGHUP when the revoked change",
+        default=None,
+    )
+    broker_reload_command: str | None = setting(
+        "HUB_BROKER_RELOAD_COMMAND", "instead of the signal, such as: systemctl reload mosquitto", default=None
+    )
     mqtt_tls_url: str | None = setting("HUB_MQTT_TLS_URL", "the hub's broker over TLS", default=None)
     mqtt_mtls_url: str | None = setting("HUB_MQTT_MTLS_URL", "the same with client certificates", default=None)
     broker_deadline_s: float = setting("HUB_BROKER_DEADLINE_S", "seconds for the broker to take a key", default=5.0)
@@ -116,6 +133,17 @@ class ApiConfig:
         if self.api_tls_url is not None:
             found.append(Wanted("HUB_API_TLS_URL", self.api_tls_url, self.api_tls_bind))
         return found
+
+    def ca(self) -> CaSettings:
+        """What issues gateways' certificates."""
+        return CaSettings(
+            self.data_dir,
+            self.ca_key_file,
+            self.ca_file,
+            self.crl_file,
+            self.broker_pid_file,
+            self.broker_reload_command,
+        )
 
     def addresses(self) -> Addresses:
         """Where enrolled gateways find the hub."""
@@ -180,7 +208,13 @@ class Api:
                 ca_file=config.ca_file,
             )
             self._broker = broker
-            projector = Projector(store, broker, lambda: reconciler.wake())  # noqa: PLW0108 - made below
+            certificates = open_certificates(config.ca(), database)
+            projector = Projector(
+                store,
+                broker,
+                lambda: reconciler.wake(),  # noqa: PLW0108 - made below
+                certificates.follow if certificates else None,
+            )
             rebuild = Rebuild(
                 database,
                 config.database_url,
@@ -222,13 +256,15 @@ class Api:
                 privacy=privacy,
                 pseudonym=named,
                 reconcile=reconciler.wake,
-                enrolment=Desk(enrolment, enroller, config.addresses()),
+                enrolment=Desk(enrolment, enroller, config.addresses(), certificates.issue if certificates else None),
+                certificates=certificates,
                 logins=Logins(),
                 token_uses=TokenUses(TokenStore(database).use),
             )
             app = api.build(rooms, self.readiness)
             duties = [relay.serve, reconciler.serve, watch.serve, drains.serve, times.serve]
             duties += [quarantine.serve, court.serve, privacy.serve]
+            duties += [certificates.serve] if certificates else []
             await self._work(rooms, app, duties, stopping)
         finally:
             database.terminate()

@@ -32,6 +32,11 @@ TESTED_ELSEWHERE: dict[str, str] = {
     ),
     "control_plane/registry/moves.py": "tests/stack/registry/credentials/test_routes.py",
     "edge_agent/key_command.py": "tests/stack/registry/credentials/test_key_keeper.py",
+    # So are certificates: from REST over the list of revocations to the broker's door.
+    **dict.fromkeys(
+        (f"control_plane/registry/pki/{name}.py" for name in ("crl_file", "opening", "routes", "store")),
+        "tests/stack/registry/pki/test_certificates.py",
+    ),
     # So is the sink.
     "control_plane/analytics/sink_job.py": "tests/stack/test_sink.py",
     # Values without behaviour: seen through what shows them.
