@@ -15,8 +15,10 @@ from edge_agent import account, health_readings, status
 from edge_agent.certificate_renewal import Identity, Renewal
 from edge_agent.clock_watch import ClockWatch
 from edge_agent.config import VERSION, AgentConfig
+from edge_agent.device_book import passes_all
+from edge_agent.device_desk import DeviceDesk
 from edge_agent.events import AgentStarted, AgentStopped
-from edge_agent.hub_call import Hub
+from edge_agent.hub_call import Hub, call
 from edge_agent.hub_link import HubLink, LinkSettings
 from edge_agent.intake import Intake
 from edge_agent.key_files import KeyFiles
@@ -31,6 +33,7 @@ from edge_agent.skew import SkewBook
 from edge_agent.uplink_state import Limits
 from shared import limits
 from shared.clock import Clock, SystemClock
+from shared.config import read_secret_line
 from shared.errors import Permanent
 from shared.events import configure_logging
 from shared.health import Beat, Health
@@ -56,6 +59,7 @@ class Agent:
         self.notes = Notes(config.agent_id, self._clock)
         self.writer = OutboxWriter(_outbox_settings(config), self._clock, self.notes.say)
         self.writer.start()
+        self.desk = _desk(config, self.writer)
         skew = SkewBook()
         learning_from = None
         scorer = None
@@ -75,6 +79,8 @@ class Agent:
             clock=self._clock,
             tracing=tracing,
             quality=lambda: self.clock_watch.quality,
+            gate=self.desk.gate if self.desk is not None else passes_all,
+            following=self.writer.held_at_start,
         )
         certified = config.certified
         link = LinkSettings(
@@ -114,6 +120,8 @@ class Agent:
             )
         if self._renewal is not None:
             services["certificate"] = self._renewal.serve
+        if self.desk is not None:
+            services["devices"] = self.desk.serve
         if self._learning is not None:
             services["learning"] = self._learning.serve
         return services
@@ -185,6 +193,21 @@ def _renewal(config: AgentConfig, api: Hub | None, keys: KeyKeeper, clock: Clock
     if config.cert_file is None or config.cert_key_file is None or api is None:
         return None
     return Renewal(Identity(config.cert_file, config.cert_key_file, keys.bearer), api, clock)
+
+
+def _desk(config: AgentConfig, writer: OutboxWriter) -> DeviceDesk | None:
+    """None where the hub is not to be asked."""
+    if config.hub_api_url is None:
+        return None
+    hub = Hub(config.hub_api_url, str(config.hub_ca_file) if config.hub_ca_file else None)
+    return DeviceDesk(
+        config.agent_id,
+        config.data_dir,
+        functools.partial(call, hub),
+        lambda: read_secret_line(config.key_file),
+        writer,
+        every_s=config.devices_every_s,
+    )
 
 
 def _health(config: AgentConfig, agent: Agent, beat: Beat) -> Health:

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_agent.correction import Fix, corrected
-from edge_agent.dispatch import Dispatcher, Submission
+from edge_agent.dispatch import Dispatcher, HeldRow, Submission
+from edge_agent.held import SHARE, Held
 from edge_agent.outbox import Outbox
 from edge_agent.outbox_room import Room
 from edge_agent.outbox_settings import Settings
-from edge_agent.row import CLASSES
+from edge_agent.row import CLASSES, Row
 from edge_agent.thinning import WINDOWS_MS, thin
 from edge_agent.uplink_demand import on_disk
 from edge_agent.uplink_events import ClockCorrected, OutboxThinned, RowsExpired
@@ -55,6 +56,7 @@ class Chores:
         self._fix: Fix | None = None
         self._correction: _Correction | None = None
         self._next_expiry = 0.0
+        self.held = Held(outbox, dispatcher, int(settings.budget_bytes * SHARE))
 
     def correct(self, fix: Fix) -> None:
         """Mend the stamps of what waits now; a fix that is not yet through is superseded."""
@@ -63,17 +65,28 @@ class Chores:
 
     def mended(self, submissions: Sequence[Submission]) -> Sequence[Submission]:
         """What is to be stored, with the stamps mended that were made before the clock was set and come only now."""
+        if self._fix is not None:
+            submissions = [
+                Submission(
+                    [self._mend(row) for row in one.rows],
+                    one.identities,
+                    [HeldRow(item.device, self._mend(item.row), item.waits) for item in one.held],
+                )
+                for one in submissions
+            ]
+        return self.held.sort(submissions)
+
+    def _mend(self, row: Row) -> Row:
         fix = self._fix
-        if fix is None or not any(row.clock is ClockQuality.UNSYNCED for one in submissions for row in one.rows):
-            return submissions
-        return [Submission([corrected(row, fix) or row for row in one.rows], one.identities) for one in submissions]
+        return row if fix is None or row.clock is not ClockQuality.UNSYNCED else corrected(row, fix) or row
 
     def step(self, now_s: float) -> bool:
         """Do a chunk of what is due; True if more is."""
-        more = False
+        more = self.held.step(self._mend)
         if self._correction is not None:
-            more = self._correct_chunk(self._correction)
-            if not more:
+            if self._correct_chunk(self._correction):
+                more = True
+            else:
                 self._correction = None
         if self._settings.expire_after_s and now_s >= self._next_expiry and self._clock.synced():
             expired = self._expire()

@@ -47,6 +47,9 @@ class AgentConfig:
         "how often the hub is asked whether the key is to be replaced; 0 never",
         default=21_600.0,
     )
+    devices_every_s: float = setting(
+        "AGENT_DEVICES_EVERY_S", "how often the hub is asked which devices are this gateway's", default=30.0
+    )
     hub_ca_file: Path | None = setting("AGENT_HUB_CA_FILE", "CA of the hub's broker and API", default=None)
     hub_mtls_url: str | None = setting(
         "HUB_MQTT_MTLS_URL",
@@ -129,6 +132,7 @@ class AgentConfig:
             ("AGENT_DISK_FLOOR_MIB", self.disk_floor_mib, 0, 1_048_576),
             ("AGENT_REPLAY_PER_S", self.replay_per_s, 1, 10_000_000),
             ("AGENT_MAX_CHANNELS", self.max_channels, 1, 100_000),
+            ("AGENT_DEVICES_EVERY_S", self.devices_every_s, 1, 86_400),
             ("AGENT_MODELS_SAVE_S", self.models_save_s, 1, 86_400),
         ):
             if not least <= value <= most:

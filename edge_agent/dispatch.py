@@ -49,18 +49,37 @@ class Store(Protocol):
 
     def free(self, free: Free, tail: int) -> None: ...
 
+    def hold(self, items: Sequence[tuple[str, Row]]) -> None: ...
+
+    def unhold(self, device: str, last: int) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRow:
+    """A row of a device. `waits`: the device is not approved; else it must only not overtake what is held."""
+
+    device: str
+    row: Row
+    waits: bool
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Rows of one or more messages, and the messages' identities."""
+    """Rows of one or more messages, and the messages' identities.
+
+    `held`: rows of devices that wait for approval, or follow such rows (`edge_agent.held`). `unheld`: its rows were
+    the held ones of this device up to this id.
+    """
 
     rows: Sequence[Row]
     identities: Sequence[bytes]
+    held: Sequence[HeldRow] = ()
+    unheld: tuple[str, int] | None = None
 
     @property
     def size(self) -> int:
         """Bytes of its records."""
-        return sum(len(row.record) for row in self.rows)
+        return sum(len(row.record) for row in self.rows) + sum(len(one.row.record) for one in self.held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +179,11 @@ class Dispatcher:
         else:
             after = state
         self._store.append(state.tail, rows, identities, after.ledger.accepted)
+        for one in submissions:
+            if one.held:
+                self._store.hold([(held.device, held.row) for held in one.held])
+            if one.unheld is not None:
+                self._store.unhold(*one.unheld)
         return after
 
     def _form(self, state: State, form: Form, formed: dict[Key, _Packed]) -> State:

@@ -11,9 +11,7 @@ in agent.toml and is not ours stays in it.
 """
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from shared.errors import Permanent, Transient
+from edge_agent.durable_file import write
+from shared.errors import Permanent
 
 KEY_PAIR, CA, CERTIFICATE, KEY, CONFIG = "identity.key", "ca.pem", "identity.pem", "key", "agent.toml"
 
@@ -64,6 +63,8 @@ def save(
     write(directory / CA, ca_pem.encode(), 0o644)
     if certificate_pem is not None:
         write(directory / CERTIFICATE, certificate_pem.encode())
+    for stale in (".new", ".asked"):  # of a rotation that was under way (edge_agent.key_files): its keys are no more
+        (directory / (KEY + stale)).unlink(missing_ok=True)
     write(directory / KEY, (api_key + "\n").encode())
     write(directory / CONFIG, toml(config).encode(), 0o644)
 
@@ -74,25 +75,3 @@ def toml(table: Mapping[str, Any]) -> str:
     # JSON's text, numbers, switches and lists of text are TOML's, but for DEL, which no setting of ours allows.
     lines += [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in table.items()]
     return "\n".join(lines) + "\n"
-
-
-def write(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace the file, durably, whole or not at all. Raises Transient (no space) or Permanent."""
-    fresh = path.with_name(path.name + ".new")
-    try:
-        with suppress(FileNotFoundError):
-            fresh.unlink()  # of a run that was cut off
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        kind = Transient if error.errno in (28, 122) else Permanent  # ENOSPC, EDQUOT
-        raise kind(f"{path} cannot be written: {error.strerror}", hint="check disk space and rights") from error

@@ -6,6 +6,7 @@ Promises (docs/agent.md):
 - One commit is under way at a time, so rows are stored in order of receipt even when a commit fails and is repeated;
   what arrives meanwhile is parsed and joins the next one.
 - Nothing here looks at the uplink: an outage of the hub does not slow intake.
+- Of a device that the hub does not know yet (`gate`) the rows are held back: durable, not sent before it is approved.
 What waits in memory is bounded by Receive Maximum, since nothing of it is acknowledged: so many messages as they came
 until they are taken, then their records until they are committed (of what is too large, the first 64 KiB).
 """
@@ -14,12 +15,16 @@ import asyncio
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edge_agent.device_book import Gate, passes_all
+from edge_agent.dispatch import HeldRow
 from edge_agent.events import CommitFailed, Committed, LocalBrokerConnected, LocalBrokerDropped, LocalBrokerLost
+from edge_agent.held import as_held
+from edge_agent.held_events import MessagesUnwanted
 from edge_agent.mqtt import Connection, Incoming, Options
 from edge_agent.pipeline import Message, Pipeline, Stamp
 from edge_agent.row import Row
@@ -52,7 +57,9 @@ _TOPICS_KNOWN = 10_000
 class Store(Protocol):
     """What intake asks of the outbox (edge_agent.outbox_writer.OutboxWriter)."""
 
-    def submit(self, rows: Sequence[Row], identities: Sequence[bytes]) -> asyncio.Future[None]:
+    def submit(
+        self, rows: Sequence[Row], identities: Sequence[bytes], held: Sequence[HeldRow] = ()
+    ) -> asyncio.Future[None]:
         """Durable when the future resolves; nothing stored when it fails with Transient."""
         ...
 
@@ -66,6 +73,7 @@ class _Group:
     """What one commit holds: rows and identities in order of receipt, and the messages that wait for it."""
 
     rows: list[Row] = field(default_factory=list)
+    held: list[HeldRow] = field(default_factory=list)
     identities: list[bytes] = field(default_factory=list)
     messages: list[Incoming] = field(default_factory=list)
     traces: list[str] = field(default_factory=list)
@@ -73,13 +81,16 @@ class _Group:
     taken: int = 0
     repeats: int = 0
     foreign: int = 0
+    unwanted: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.messages or self.rows or self.taken)
+        return bool(self.messages or self.rows or self.held or self.taken)
 
 
 class Intake:
-    """One gateway's intake; `serve` it once. `quality` says how far the wall clock is to be trusted now."""
+    """One gateway's intake; `serve` it once. `quality` says how far the wall clock is to be trusted now, `gate`
+    what is done with a device's messages; of the devices in `following` rows are held already.
+    """
 
     def __init__(
         self,
@@ -90,6 +101,8 @@ class Intake:
         clock: Clock,
         tracing: Tracing,
         quality: Callable[[], ClockQuality],
+        gate: Callable[[str], Gate] = passes_all,
+        following: Collection[str] = (),
         reconnect: Backoff = RECONNECT,
         connect: Callable[[Options], Connection] = Connection,
     ) -> None:
@@ -102,6 +115,8 @@ class Intake:
         self._boot_id = clock.boot_id()
         self._tracing = tracing
         self._quality = quality
+        self._gate = gate
+        self._following = set(following)
         self._reconnect = reconnect
         self._connect = connect
         self._recent = Recent(RECENT, store.recent_identities())
@@ -213,6 +228,9 @@ class Intake:
             if not self._recent.add(known):
                 group.repeats += 1  # its first copy is durable, or waits in this commit or the one before
                 continue
+            if self._gate(device) is Gate.DROP:
+                group.unwanted += 1
+                continue
             group.identities.append(known)
             parent = None
             for name, value in message.user_properties:
@@ -232,7 +250,12 @@ class Intake:
         else:
             taken = pipeline.read(device, payload, stamp, fresh=fresh)
             pipeline.score(taken)
-        group.rows += pipeline.rows(taken, parent)
+        gate = self._gate(device)
+        if gate is Gate.PASS and device not in self._following:
+            group.rows += pipeline.rows(taken, parent)
+        else:
+            self._following.add(device)  # what comes after its approval must not overtake what is held of it
+            group.held += as_held(device, pipeline.rows(taken, parent), waits=gate is Gate.HOLD)
         for item in taken.items:
             if type(item) is Refused:
                 group.refused[item.why.reason.value] += 1
@@ -297,15 +320,15 @@ class Intake:
         """Commit the group, however often it takes, and acknowledge; False if we close and it cannot be done."""
         attempt = 0
         begun_ns = time.time_ns() if group.traces else 0
-        while group.rows:
+        while group.rows or group.held:
             try:
-                await self._store.submit(group.rows, group.identities)
+                await self._store.submit(group.rows, group.identities, group.held)
                 break
             except Transient as error:
                 delay_s = COMMIT_AGAIN.delay_s(attempt, 0.5 + 0.5 * random.random())  # noqa: S311 - jitter
                 attempt += 1
                 self.store_trouble = str(error)
-                CommitFailed(str(error), len(group.rows), round(delay_s, 1)).emit()
+                CommitFailed(str(error), len(group.rows) + len(group.held), round(delay_s, 1)).emit()
                 if await _wait(self._closing, delay_s):
                     return False
         self.store_trouble = None
@@ -315,6 +338,8 @@ class Intake:
             done_ns = time.time_ns()
             for parent in group.traces:
                 self._tracing.stage("commit", parent, begun_ns, done_ns, {"rows": len(group.rows)})
+        if group.unwanted:
+            MessagesUnwanted(group.unwanted).emit()
         rows = Counter(row.cls.value for row in group.rows)
         Committed(group.taken, group.repeats, group.foreign, rows, group.refused).emit()
         return True

@@ -27,7 +27,7 @@ from shared.batch import ClockQuality
 from shared.errors import Permanent, Transient
 from shared.ids import Epoch
 
-VERSION = 1
+VERSION = 2
 """The schema's, kept as SQLite's user_version (`edge_agent.outbox_schema`)."""
 PAGE_BYTES = 4096
 IDENTITIES_KEPT = 20_000
@@ -101,6 +101,8 @@ class Outbox:
         self._boot_ids: dict[str, int] = {}
         self._receipts: deque[tuple[int, int]] = deque()  # (id, identities in it)
         self._identities = 0
+        self.held: dict[str, tuple[int, int]] = {}
+        """Rows that wait for a device's approval, by device: how many, and bytes of their records."""
         with sqlite_errors():
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
             try:
@@ -125,6 +127,8 @@ class Outbox:
         receipts = self._db.execute("SELECT id, length(identities) FROM receipts ORDER BY id")
         self._receipts = deque((key, size // IDENTITY_BYTES) for key, size in receipts)
         self._identities = sum(count for _, count in self._receipts)
+        held = self._db.execute("SELECT device, count(*), sum(length(record)) FROM held GROUP BY device")
+        self.held = {device: (rows, size) for device, rows, size in held}
 
     def __enter__(self) -> Self:
         return self
@@ -268,6 +272,39 @@ class Outbox:
             ),
         )
 
+    def hold(self, items: Sequence[tuple[str, Row]]) -> None:
+        """Keep rows of devices that wait for approval, in order."""
+        self._db.executemany(
+            "INSERT INTO held (device, cls, wall_ms, boot_ms, boot, clock, record) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    device,
+                    _CLASS_INDEX[row.cls],
+                    row.wall_ms,
+                    row.boot_ms,
+                    self._boot(row.boot_id),
+                    _QUALITY_INDEX[row.clock],
+                    row.record,
+                )
+                for device, row in items
+            ),
+        )
+        for device, row in items:
+            rows, size = self.held.get(device, (0, 0))
+            self.held[device] = rows + 1, size + len(row.record)
+
+    def unhold(self, device: str, last: int) -> int:
+        """The device's held rows up to this id are elsewhere now, or given up; how many they were."""
+        gone = self._db.execute(
+            "DELETE FROM held WHERE device = ? AND id <= ? RETURNING length(record)", (device, last)
+        ).fetchall()
+        rows, size = self.held.get(device, (0, 0))
+        if rows > len(gone):
+            self.held[device] = rows - len(gone), size - sum(length for (length,) in gone)
+        else:
+            self.held.pop(device, None)
+        return len(gone)
+
     def expire(self, span: Span, cls: RowClass, before_ms: int, most: int) -> int:
         """Delete up to `most` rows of a class that were surely accepted before `before_ms` (epoch); how many."""
         found = self._db.execute(
@@ -303,6 +340,18 @@ class Outbox:
     def rows(self, span: Span, most: int) -> list[StoredRow]:
         """Whole rows of a span, at most `most`, for thinning and inspection."""
         return self._whole("seq BETWEEN ? AND ? ORDER BY seq LIMIT ?", (*span, most))
+
+    def held_rows(self, device: str, most: int) -> list[tuple[int, Row]]:
+        """The oldest held rows of a device, with their ids."""
+        query = (
+            "SELECT held.id, cls, wall_ms, boot_ms, boot_id, clock, record FROM held"
+            " JOIN boots ON boots.id = held.boot WHERE device = ? ORDER BY held.id LIMIT ?"
+        )
+        with sqlite_errors():
+            return [
+                (key, Row(CLASSES[cls], wall_ms, boot_ms, boot_id, _QUALITIES[clock], record))
+                for key, cls, wall_ms, boot_ms, boot_id, clock, record in self._db.execute(query, (device, most))
+            ]
 
     def unsynced(self, span: Span, boot_id: str) -> list[StoredRow]:
         """Whole rows of a span that this boot stamped while its clock was not synchronised."""

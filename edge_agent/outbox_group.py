@@ -21,7 +21,7 @@ class Group:
         """One more; `future` is of the loop that `answer` is given."""
         self.submissions.append(submission)
         self.futures.append(future)
-        self.rows += len(submission.rows)
+        self.rows += len(submission.rows) + len(submission.held)
         self.size += submission.size
 
     def answer(self, loop: asyncio.AbstractEventLoop | None, error: BaseException | None) -> None:

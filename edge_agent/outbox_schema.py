@@ -43,6 +43,17 @@ def _first(db: sqlite_utils.Database) -> None:
     db.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID")
 
 
+@_MIGRATIONS(name="0002_held")
+def _held(db: sqlite_utils.Database) -> None:
+    # Rows of devices that wait for approval: in no span, no batch and no ledger until they are moved to `rows`.
+    db.execute(
+        "CREATE TABLE held (id INTEGER PRIMARY KEY, device TEXT NOT NULL, cls INTEGER NOT NULL,"
+        " wall_ms INTEGER NOT NULL, boot_ms INTEGER NOT NULL, boot INTEGER NOT NULL, clock INTEGER NOT NULL,"
+        " record BLOB NOT NULL) STRICT"
+    )
+    db.execute("CREATE INDEX held_device ON held (device, id)")
+
+
 def migrate(path: Path) -> None:
     """Make or renew the outbox file at `path`. Raises sqlite3.Error."""
     connection = sqlite3.connect(path)

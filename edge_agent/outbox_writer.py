@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from edge_agent.chores import Chores
 from edge_agent.correction import Fix
-from edge_agent.dispatch import Dispatcher, Outgoing, Submission
+from edge_agent.dispatch import Dispatcher, HeldRow, Outgoing, Submission
 from edge_agent.ledger import Ledger
 from edge_agent.notes import Say, emit
 from edge_agent.outbox import Outbox, OutboxDamaged
@@ -77,6 +77,7 @@ class OutboxWriter:
         self._dispatcher: Dispatcher
         self._chores: Chores
         self._identities: list[bytes] = []
+        self.held_at_start: tuple[str, ...] = ()  # devices
         self._fix: Fix | None = None  # the latest: a salvage brings back what was not yet mended
         self._lost = False  # damaged, and not yet salvaged
         self._more = False
@@ -120,7 +121,9 @@ class OutboxWriter:
         if self._error is not None:
             raise self._error
 
-    def submit(self, rows: Sequence[Row], identities: Sequence[bytes]) -> asyncio.Future[None]:
+    def submit(
+        self, rows: Sequence[Row], identities: Sequence[bytes], held: Sequence[HeldRow] = ()
+    ) -> asyncio.Future[None]:
         """Store rows, in order, and the 16-byte identities of the messages that they came in, in one commit.
 
         The future resolves when all of it is durable: acknowledge then. It fails with Transient if nothing of it was
@@ -129,7 +132,7 @@ class OutboxWriter:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        submission = Submission(rows, identities)
+        submission = Submission(rows, identities, held)
         with self._awake:
             pending = self._pending
             if self._error is not None or self._stopping:
@@ -158,6 +161,10 @@ class OutboxWriter:
             self._chores.correct(fix)
 
         self._tell(act)
+
+    def chore(self, act: Callable[[Chores], None]) -> None:
+        """Have the thread that owns the outbox do this soon."""
+        self._tell(lambda: act(self._chores))
 
     def ledger(self) -> Ledger:
         """The ledger now."""
@@ -251,6 +258,7 @@ class OutboxWriter:
             settings.path, settings.uplink, now_s=now_s, wall_ms=self._clock.wall_ms(), say=self._say
         )
         self._identities = self._outbox.recent_identities()
+        self.held_at_start = tuple(self._outbox.held)
         self._dispatcher = Dispatcher(self._outbox, state, chance=_chance, quality=self._quality)
         self._chores = Chores(self._outbox, self._dispatcher, self._room, settings, self._clock)
         if self._fix is not None:

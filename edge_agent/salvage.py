@@ -166,6 +166,10 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, path: Path, at_most:
             new.execute("INSERT OR IGNORE INTO boots VALUES (?, ?)", (row[4], f"unknown-{row[4]}"))
         new.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
+    new.executemany(
+        "INSERT INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (row for row in _held(old) if row[5] in known_boots)
+    )
+
     def present(span: Span) -> Counts:
         found = dict(new.execute("SELECT cls, count(*) FROM rows WHERE seq BETWEEN ? AND ? GROUP BY cls", span))
         return tuple(found.get(index, 0) for index in range(len(CLASSES)))
@@ -186,6 +190,17 @@ def _read(
     except _UNREADABLE:
         return found, False
     return found, True
+
+
+def _held(db: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    """Rows that wait for a device's approval, as far as they can be read; an older file has none."""
+
+    def convert(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not _sound((row[0], *row[2:])):
+            raise ValueError("no row")
+        return row
+
+    return _read(db, "SELECT * FROM held ORDER BY id", convert)[0]
 
 
 def _receipts(db: sqlite3.Connection) -> tuple[list[tuple[Any, ...]], bool]:

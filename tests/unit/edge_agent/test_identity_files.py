@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from edge_agent import identity_files
-from edge_agent.identity_files import key_pair, save, signing_request, toml, write
+from edge_agent.identity_files import key_pair, save, signing_request, toml
 from shared.errors import Permanent
 
 
@@ -31,27 +30,12 @@ def test_a_key_pair_that_is_none_is_not_replaced(tmp_path: Path, text: str) -> N
 
 def test_what_is_saved(tmp_path: Path) -> None:
     table = {"agent_id": 'a"b\\', "scoring": True, "unscored": ["n", "é"], "outbox_max_mib": 64}
+    (tmp_path / "key.new").write_text("k:old.rotation")
+    (tmp_path / "key.asked").write_text("x")
     save(tmp_path, ca_pem="CA", api_key="k:a.b", certificate_pem="CERT", config=table)
     assert tomllib.loads((tmp_path / "agent.toml").read_text()) == table
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes == {"ca.pem": 0o644, "agent.toml": 0o644, "key": 0o600, "identity.pem": 0o600}
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "key"
-    write(path, b"old")
-    (tmp_path / "key.new").write_bytes(b"half")  # of a run that was cut off
-
-    def fails(*_: object) -> None:
-        raise OSError(5, "I/O error")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(identity_files.os, "fsync", fails)
-        with pytest.raises(Permanent, match="cannot be written"):
-            write(path, b"new")
-    assert path.read_bytes() == b"old"
-    write(path, b"new")
-    assert path.read_bytes() == b"new"
 
 
 def test_toml_of_nothing_is_toml() -> None:

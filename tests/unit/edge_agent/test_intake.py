@@ -9,6 +9,8 @@ from typing import Self
 
 import pytest
 
+from edge_agent.device_book import Gate, passes_all
+from edge_agent.dispatch import HeldRow
 from edge_agent.intake import DROPPED, Intake
 from edge_agent.mqtt import Incoming, Options
 from edge_agent.pipeline import Pipeline
@@ -47,11 +49,15 @@ class Store:
         self.waiting: list[asyncio.Future[None]] = []
         self.automatic = True
         self.changed = asyncio.Event()
+        self.held: list[HeldRow] = []
 
     def recent_identities(self) -> list[bytes]:
         return self.recent
 
-    def submit(self, rows: Sequence[Row], identities: Sequence[bytes]) -> asyncio.Future[None]:
+    def submit(
+        self, rows: Sequence[Row], identities: Sequence[bytes], held: Sequence[HeldRow] = ()
+    ) -> asyncio.Future[None]:
+        self.held += held
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.submitted.append(numbers(rows))
         self.rows += rows
@@ -142,7 +148,13 @@ async def until(condition: Callable[[], bool]) -> None:
 class Run:
     """An intake that serves over these links, one after another."""
 
-    def __init__(self, *links: Link, store: Store | None = None, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self,
+        *links: Link,
+        store: Store | None = None,
+        tracing: Tracing | None = None,
+        gate: Callable[[str], Gate] = passes_all,
+    ) -> None:
         self.links = list(links)
         self.store = store or Store()
         self.skew = SkewBook()
@@ -155,6 +167,7 @@ class Run:
             clock=StoppedClock(),
             tracing=tracing or NoTracing(),
             quality=lambda: ClockQuality.SYNCED,
+            gate=gate,
             reconnect=Backoff(first_s=0.001, cap_s=0.001),
             connect=lambda _: left.pop(0),  # type: ignore[arg-type,return-value]
         )
@@ -489,3 +502,22 @@ async def test_reconnecting_while_the_disk_is_full_piles_nothing_up() -> None:
         run.store.waiting[0].set_result(None)
         await until(lambda: links[-1].acked == [1, 2])
     assert run.store.submitted == [[0], [1]]
+
+
+async def test_what_the_gate_says_of_a_device_is_done_with_its_messages() -> None:
+    link, store = Link(), Store()
+    gates = {"d1": Gate.HOLD}
+    async with Run(link, store=store, gate=lambda device: gates[device]):
+        link.deliver(payload(1), payload(2))
+        await until(lambda: len(link.acked) == 2)
+        gates["d1"] = Gate.PASS
+        link.deliver(payload(3))
+        await until(lambda: len(link.acked) == 3)
+        gates["d1"] = Gate.DROP
+        link.deliver(payload(4))
+        await until(lambda: len(link.acked) == 4)
+    assert [(one.device, numbers([one.row]), one.waits) for one in store.held] == [
+        ("d1", [1], True), ("d1", [2], True), ("d1", [3], False),
+    ]  # fmt: skip
+    assert store.rows == []
+    assert len(store.identities) == 3, "what is dropped is not remembered"

@@ -5,7 +5,7 @@ import pytest
 
 from edge_agent import outbox as outbox_module
 from edge_agent.ledger import Ledger
-from edge_agent.outbox import IDENTITIES_KEPT, Outbox, OutboxDamaged, prepare
+from edge_agent.outbox import IDENTITIES_KEPT, VERSION, Outbox, OutboxDamaged, prepare
 from edge_agent.row import NONE, RowClass, count
 from edge_agent.uplink_state import Batch, Free, OldEpoch
 from shared.batch import ClockQuality, Lane
@@ -34,7 +34,7 @@ def batch(number: int, first: int, last: int, epoch: Epoch = E) -> Batch:
 def test_it_is_made_as_it_must_be_by_a_child_process(tmp_path):
     path = tmp_path / "outbox.db"
     prepare(path)
-    wanted = {"journal_mode": "wal", "synchronous": 2, "auto_vacuum": 2, "page_size": 4096, "user_version": 1}
+    wanted = {"journal_mode": "wal", "synchronous": 2, "auto_vacuum": 2, "page_size": 4096, "user_version": VERSION}
     with Outbox(path) as outbox:
         assert {name: outbox._db.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted} == wanted
     assert path.read_bytes()[:100] == new_file(tmp_path / "other.db").read_bytes()[:100]

@@ -222,7 +222,7 @@ def test_cut_at_any_step_running_it_again_ends_enrolled(
 
     def cut(path: Path, data: bytes, mode: int = 0o600) -> None:
         if path.name == name and moment == "before":
-            path.with_name(path.name + ".new").write_bytes(data[: len(data) // 2])
+            path.with_name(path.name + ".part").write_bytes(data[: len(data) // 2])
             raise Cut
         real(path, data, mode)
         if path.name == name:
