@@ -101,7 +101,11 @@ class DeviceBook:
         return sum(status == _PENDING for status in self._statuses.values())
 
     def _learn(self) -> None:
+        before = self._statuses
         self._statuses = {device.id: device.status for device in self.page.devices}
+        for device, status in before.items():
+            if status == _PENDING and device not in self._statuses:
+                self.gate(device)  # its rows wait here: ask what became of it
         self._refused -= self._statuses.keys()
         for device in self._statuses:
             self.unknown.pop(device, None)

@@ -70,6 +70,8 @@ class DeviceDesk:
 
     async def serve(self, stopping: asyncio.Event) -> None:
         """Ask and tell until `stopping`."""
+        for device in self._writer.held_at_start:
+            self.book.gate(device)  # what is unknown of them is told again
         self._release()
         stop = asyncio.ensure_future(stopping.wait())
         try:

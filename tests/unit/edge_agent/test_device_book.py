@@ -32,7 +32,13 @@ def test_answers_to_a_report() -> None:
     assert book.pending == 2
     book.turn(Page((Device("x", "provisioned"), Device("y", "active")), "2", "pending"))
     assert [book.gate(device) for device in ("x", "y", "a")] == [Gate.PASS, Gate.PASS, Gate.HOLD]
-    assert list(book.unknown) == ["z", "a"], "what is no longer this gateway's is told like a stranger"
+    assert list(book.unknown) == ["z", "p", "a"], "what is no longer this gateway's is told like a stranger"
+
+
+def test_a_pending_device_that_vanishes_from_the_list_is_asked_about() -> None:
+    book = DeviceBook("gw", PENDING)
+    book.turn(Page((), "2", "pending"))
+    assert list(book.unknown) == ["p"], "its rows are held, though it may never speak again"
 
 
 def test_strangers_do_not_fill_the_memory() -> None:
