@@ -107,7 +107,9 @@ class DeviceDesk:
             page = _page(answer)
             write(self._path, encode(page))
             self.book.turn(page)
-        elif answer.status != _NOT_MODIFIED:
+        elif answer.status == _NOT_MODIFIED:
+            self.book.turn(self.book.page)  # a device that was told of and refused since then was never in it
+        else:
             raise Permanent(f"the hub answered {answer.status} when asked for this gateway's devices")
         DevicesAsked(len(self.book.page.devices), self.book.pending).emit()
         self._release()

@@ -86,6 +86,17 @@ async def test_a_refused_device_is_dropped(tmp_path: Path) -> None:
     assert one.gate("bad") is Gate.DROP
 
 
+async def test_a_device_that_was_refused_before_the_hub_was_asked_again(tmp_path: Path) -> None:
+    hub, writer = Hub(), Writer()
+    one = desk(hub, writer, tmp_path)
+    await one._turn()
+    one.gate("bad")
+    await one._turn()
+    hub.word = "refused"  # retired at the hub, whose list never held it
+    await one._turn()
+    assert writer.dropped == ["bad"]
+
+
 async def test_without_the_hub_it_goes_on_as_it_was_told_before(tmp_path: Path) -> None:
     hub, writer = Hub(), Writer()
     await desk(hub, writer, tmp_path)._turn()
