@@ -17,6 +17,7 @@ from control_plane.registry import cli as registry
 from shared.config import ConfigError
 from shared.errors import HubError, Transient
 from shared.lifecycle import die_with_parent
+from shared.version import installed_version
 
 _STATUSES = "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 not found, 4 a server is away: try again."
 
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: hub device add --serial SN-1 --type thermometer\n\n"
         f"{_STATUSES}\n\nThe servers' addresses come from the environment (`make stack` prints it).",
     )
+    top.add_argument("--version", action="version", version=f"hub {installed_version()}", help="which version this is")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     db.register(commands)
     supervisor.register(commands)

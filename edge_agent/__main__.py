@@ -16,6 +16,7 @@ from pathlib import Path
 from edge_agent.config import DATA_DIR, AgentConfig, load_config
 from shared.config import ConfigError
 from shared.errors import HubError, Transient
+from shared.version import installed_version
 
 _EXAMPLES = """examples:
   edge-agent enroll --hub https://hub.example:8443 --run < token
@@ -65,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="edge-agent", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Takes telemetry from local devices, keeps it safe, scores it, and sends it to the hub.",
     )  # fmt: skip
+    version = f"edge-agent {installed_version()}"
+    parser.add_argument("--version", action="version", version=version, help="which version this is")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="be the agent, until SIGTERM")
     run.set_defaults(run=_run)
