@@ -50,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: hub device add --serial SN-1 --type thermometer\n\n"
         f"{_STATUSES}\n\nThe servers' addresses come from the environment (`make stack` prints it).",
     )
-    top.add_argument("--version", action="version", version=f"hub {installed_version()}", help="which version this is")
+    top.add_argument(
+        "--version", action="version", version=f"hub {installed_version()}", help="which version this is"
+    )
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     db.register(commands)
     supervisor.register(commands)

@@ -59,7 +59,7 @@ def _ask(operation: Any, mode: GenerationMode, headers: dict[str, str], deadline
     return asked
 
 
-def test_every_operation_answers_as_described(api: Api) -> None:  # noqa: F811 - the fixture
+def test_every_operation_answers_as_described(api: Api) -> None:
     load_all_checks()
     key = api.add("asks-itself").json()["api_key"]
     schema = schemathesis.openapi.from_url(api.env["HUB_API_URL"] + "/openapi.json")
