@@ -58,6 +58,17 @@ class AgentConfig:
     )
     cert_file: Path | None = setting("AGENT_CERT_FILE", "PEM: this gateway's client certificate", default=None)
     cert_key_file: Path | None = setting("AGENT_CERT_KEY_FILE", "PEM: its key, mode 0600", default=None)
+    lan_dir: Path | None = setting(
+        "AGENT_LAN_DIR",
+        "where the local broker's records of the LAN's devices are kept; none: no such listener",
+        default=None,
+    )
+    lan_restart_command: str | None = setting(
+        "AGENT_LAN_RESTART_COMMAND",
+        "restarts the local broker, so that it loads them; none: somebody else does",
+        default=None,
+    )
+    lan_anonymous: bool = setting("AGENT_LAN_ANONYMOUS", "the local broker lets anybody on the LAN in", default=False)
     health_host: str = setting(
         "AGENT_HEALTH_HOST", "where /metrics, /healthz and /readyz are served", default="127.0.0.1"
     )
@@ -114,6 +125,8 @@ class AgentConfig:
     def problems(self) -> list[str]:
         """What is wrong beyond single values' types."""
         _, found = _expiry(self.expire)
+        if self.lan_anonymous and self.lan_dir is not None:
+            found.append("AGENT_LAN_ANONYMOUS: with AGENT_LAN_DIR each device has its key; leave one of them out")
         parsed = parse_device_id(self.agent_id)
         if isinstance(parsed, Rejected):
             found.append(f"AGENT_ID: {parsed.detail}")

@@ -18,6 +18,7 @@ import msgspec
 from edge_agent.account import COLUMNS, Account, account
 from edge_agent.config import AgentConfig, read_key
 from edge_agent.intake import DROPPED
+from edge_agent.local_broker_file import LocalBrokerFile
 from edge_agent.mqtt import Connection, Options
 from edge_agent.running import Running, fetch, find
 from edge_agent.status import PAGE
@@ -74,6 +75,7 @@ async def examine(config: AgentConfig, *, canary: bool) -> AsyncIterator[Finding
     if local.verdict is Verdict.OK:
         yield await _broker_version(config)
         yield await _broker_drops(config)
+    yield _lan(config)
     if running is not None and running.health_port:
         hub = _hub_of(running)
     elif key.verdict is Verdict.FAILED:
@@ -122,6 +124,26 @@ def _disk(config: AgentConfig) -> Finding:
             "free disk space, or lower AGENT_OUTBOX_MAX_MIB",
         )  # fmt: skip
     return Finding("disk", Verdict.OK, f"{free_mib} MiB free")
+
+
+def _lan(config: AgentConfig) -> Finding:
+    """Who gets in from the LAN."""
+    if config.lan_anonymous:
+        return Finding(
+            "LAN", Verdict.WARNING, "anybody on the LAN may speak as any device (AGENT_LAN_ANONYMOUS)",
+            "give devices their keys: AGENT_LAN_DIR, docs/agent.md",
+        )  # fmt: skip
+    if config.lan_dir is None:
+        return Finding("LAN", Verdict.OK, "the local broker is for this machine alone")
+    files = LocalBrokerFile(config.lan_dir, config.lan_restart_command)
+    if not os.access(config.lan_dir, os.W_OK | os.X_OK):
+        return Finding("LAN", Verdict.FAILED, f"{config.lan_dir} cannot be written", "give it to the agent's user")
+    if files.restart_needed:
+        return Finding(
+            "LAN", Verdict.WARNING, "the local broker has not loaded its newest records",
+            "restart it now; for the next time set AGENT_LAN_RESTART_COMMAND",
+        )  # fmt: skip
+    return Finding("LAN", Verdict.OK, f"devices have their keys, kept in {config.lan_dir}")
 
 
 def _key(config: AgentConfig) -> Finding:

@@ -221,3 +221,18 @@ class RenewalFailed(Event):
 
     def measure(self) -> None:
         RENEWALS.labels("failed").inc()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBrokerWritten(Event):
+    """The local broker's records of the LAN's devices were written anew."""
+
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBrokerNotWritten(Event):
+    """The local broker may still run with older records; it is tried again when the hub says who is there."""
+
+    LEVEL = logging.WARNING
+    error: str

@@ -132,3 +132,8 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
 def test_the_version_is_the_package_version() -> None:
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     assert project["version"] == VERSION
+
+
+def test_the_lan_is_open_or_has_keys_never_both() -> None:
+    assert "AGENT_LAN_ANONYMOUS" in mistakes(AGENT_LAN_ANONYMOUS="true", AGENT_LAN_DIR="/x")[0]
+    assert load_config(ENV | {"AGENT_LAN_DIR": "/x"}).lan_dir == Path("/x")

@@ -1,6 +1,7 @@
 """The checks that need no broker; those that do are in tests/stack/test_agent.py."""
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from edge_agent import doctor
 from edge_agent.config import AgentConfig
 from edge_agent.doctor import Finding, Verdict
+from edge_agent.local_broker_file import MARK
 from edge_agent.running import Running
 
 
@@ -94,3 +96,16 @@ def test_a_local_broker_that_dropped_messages_is_a_warning() -> None:
 def test_a_finding_shows_its_advice_on_a_line_of_its_own() -> None:
     assert str(Finding("disk", Verdict.OK, "fine")) == "ok        disk: fine"
     assert str(Finding("disk", Verdict.FAILED, "full", "empty it")).splitlines()[1].strip() == "-> empty it"
+
+
+def test_who_gets_in_from_the_lan_is_said(config: AgentConfig, tmp_path: Path) -> None:
+    assert doctor._lan(config).verdict is Verdict.OK
+    anonymous = doctor._lan(replace(config, lan_anonymous=True))
+    assert (anonymous.verdict, "AGENT_LAN_DIR" in anonymous.do) == (Verdict.WARNING, True)
+    lan = tmp_path / "lan"
+    assert doctor._lan(replace(config, lan_dir=lan)).verdict is Verdict.FAILED
+    lan.mkdir()
+    assert doctor._lan(replace(config, lan_dir=lan)).verdict is Verdict.OK
+    (lan / MARK).touch()
+    due = doctor._lan(replace(config, lan_dir=lan))
+    assert (due.verdict, "restart" in due.do) == (Verdict.WARNING, True)
