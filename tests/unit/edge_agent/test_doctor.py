@@ -21,7 +21,13 @@ def config(tmp_path: Path) -> AgentConfig:
     key.touch(mode=0o600)
     key.write_text("k:abc.secret")
     return AgentConfig(
-        "gw-1", data_dir, key, "mqtt://127.0.0.1:9", "mqtt://127.0.0.1:9", outbox_max_mib=32, disk_floor_mib=0
+        agent_id="gw-1",
+        data_dir=data_dir,
+        key_file=key,
+        hub_mqtt_url="mqtt://127.0.0.1:9",
+        local_mqtt_url="mqtt://127.0.0.1:9",
+        outbox_max_mib=32,
+        disk_floor_mib=0,
     )
 
 

@@ -8,6 +8,8 @@ NAMES = {
     "agent_drain_records_per_s_at_100ms", "agent_rss_mb_scoring", "agent_rss_mb_plain", "e2e_direct_p50_ms",
     "e2e_direct_p99_ms", "e2e_gateway_p99_ms", "normalizer_readings_per_s", "sink_rows_per_s",
     "bytes_written_per_reading", "wire_bytes_per_reading", "rate_limit_us_per_msg",
+    "broker_rebuild_s", "broker_compare_s", "revoke_to_closed_ms", "broker_publish_p99_ms_meanwhile",
+    "broker_rotations_per_s",
 }  # fmt: skip
 
 
