@@ -10,6 +10,7 @@ from control_plane.registry.cli_words import Nouns
 from control_plane.registry.credentials import cli as credential_cli
 from control_plane.registry.enrolment import cli as enrolment_cli
 from control_plane.registry.fleet import change_cli, device_cli, group_cli, privacy_cli, transfer_cli, type_cli
+from control_plane.registry.pki import cli as ca_cli
 from control_plane.registry.quarantine import cli as quarantine_cli
 
 NOUNS: tuple[Callable[[Nouns], None], ...] = (
@@ -25,6 +26,7 @@ NOUNS: tuple[Callable[[Nouns], None], ...] = (
     enrolment_cli.register,
     token_cli.register,
     audit_cli.register,
+    ca_cli.register,
 )
 """The sub-rooms' commands."""
 

@@ -1,4 +1,4 @@
-"""Certificates of the local stack: made when missing, kept while good. TLS itself: tests/stack/test_tls_doors.py."""
+"""Certificates of the local stack: made when missing, kept while good. TLS itself: tests/stack/registry/pki/test_certificates.py."""
 
 import os
 from datetime import timedelta
