@@ -47,7 +47,7 @@ class Doors:
             await send(message)
 
         try:
-            large = LARGE.get((scope["method"], scope["path"]))
+            large = LARGE.get((scope["method"], scope.get("path", "")))
             if large is not None:
                 if _kinds(scope).isdisjoint(large):
                     kinds = b", ".join(large).decode()
@@ -99,15 +99,19 @@ def _kinds(scope: Scope) -> set[bytes]:
 def _measured(receive: Receive) -> Receive:
     """A large body's pieces; leaves with 413 or 408 where the sum or the wait is too long."""
     size = 0
+    whole = False
 
     async def piece() -> Message:
-        nonlocal size
+        nonlocal size, whole
+        if whole:
+            return await receive()  # the client waits for the answer now, however long that takes
         try:
             async with asyncio.timeout(LARGE_SILENCE_S):
                 message = await receive()
         except TimeoutError:
             detail = f"nothing arrived for {LARGE_SILENCE_S:.0f} s"
             raise ProblemRaised(Problem(408, detail, "too-slow"), _CLOSE) from None
+        whole = not message.get("more_body", False)
         size += len(message.get("body", b""))
         if size > LARGE_BYTES:
             raise ProblemRaised(Problem(413, f"the body is larger than {LARGE_BYTES} bytes", "too-large"), _CLOSE)

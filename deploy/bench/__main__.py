@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from deploy.bench import agent, broker, ingest, limits, paths, streams
+from deploy.bench import agent, broker, ingest, limits, paths, registry, streams
 from deploy.bench.report import Figure, Goal, document, figure, table
 from shared.errors import HubError, Permanent
 
@@ -66,6 +66,22 @@ MEASUREMENTS = (
             "broker_rotations_per_s": "commands/s",
         },
     ),
+    Measurement(
+        registry.reads,
+        {
+            "registry_get_p99_ms": "ms",
+            "registry_list_p99_ms": "ms",
+            "registry_get_p99_ms_100k": "ms",
+            "registry_list_p99_ms_100k": "ms",
+            "registry_get_p99_ms_10k": "ms",
+            "registry_list_p99_ms_10k": "ms",
+            "registry_get_1m_to_10k": "ratio",
+            "registry_list_1m_to_10k": "ratio",
+        },
+    ),
+    Measurement(
+        registry.imports, {"registry_import_devices_per_s": "devices/s", "registry_import_keys_per_s": "devices/s"}
+    ),
 )
 
 GOALS = {
@@ -83,6 +99,10 @@ GOALS = {
     "broker_rebuild_s": Goal(at_least=False, value=10),
     "revoke_to_closed_ms": Goal(at_least=False, value=1_000),
     "broker_publish_p99_ms_meanwhile": Goal(at_least=False, value=100),
+    "registry_get_p99_ms": Goal(at_least=False, value=20),
+    "registry_list_p99_ms": Goal(at_least=False, value=20),
+    "registry_import_devices_per_s": Goal(at_least=True, value=20_000),
+    "registry_import_keys_per_s": Goal(at_least=True, value=3_000),
 }
 
 SUSTAINED = "sustained"

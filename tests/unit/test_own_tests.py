@@ -65,6 +65,7 @@ RUN_BY_HAND = {
     "deploy/bench/broker.py": "measures for minutes: `make bench`",
     "deploy/bench/ingest.py": "measures for minutes: `make bench`",
     "deploy/bench/streams.py": "measures for minutes: `make bench`",
+    "deploy/bench/registry.py": "makes a million devices: `make bench ONLY=registry`",
     "deploy/chaos/window.py": "measures what a broker loses, which no test can promise: `make chaos`",
 }
 """Source files that no test runs, and why."""

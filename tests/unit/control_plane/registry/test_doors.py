@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from control_plane.registry.doors import Doors
+from control_plane.registry import doors
+from control_plane.registry.doors import Doors, _measured
+from control_plane.registry.problem import ProblemRaised
 
 Message = MutableMapping[str, Any]
 
@@ -67,3 +69,46 @@ async def test_a_body_of_another_kind_is_refused_in_words(kind: bytes | None) ->
 async def test_no_body_needs_no_kind() -> None:
     assert await ask([b""], content_type=None) == (200, b"")
     assert await ask([b"{}"], content_type=b"application/json; charset=utf-8") == (200, b"{}")
+
+
+def _pieces(*messages: Message) -> Any:
+    waiting = list(messages)
+
+    async def receive() -> Message:
+        return waiting.pop(0) if waiting else await asyncio.Future()
+
+    return _measured(receive)
+
+
+async def test_a_large_body_is_measured_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "LARGE_BYTES", 5)
+    piece = {"type": "http.request", "body": b"xxx", "more_body": True}
+    receive = _pieces(piece, piece)
+    assert await receive() == piece
+    with pytest.raises(ProblemRaised) as refused:
+        await receive()
+    assert refused.value.problem.status == 413
+
+
+async def test_a_large_body_may_not_stall_but_its_answer_may_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "LARGE_SILENCE_S", 0.02)
+    receive = _pieces({"type": "http.request", "body": b"x", "more_body": True})
+    await receive()
+    with pytest.raises(ProblemRaised) as refused:
+        await receive()
+    assert refused.value.problem.status == 408
+    receive = _pieces({"type": "http.request", "body": b"x", "more_body": False})
+    await receive()
+    with pytest.raises(TimeoutError):  # whoever waits for the client to leave waits as long as it stays
+        await asyncio.wait_for(receive(), 0.1)
+
+
+async def test_a_large_route_takes_lines_only() -> None:
+    scope = {"type": "http", "method": "POST", "path": "/v1/devices:import", "headers": []}
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await Doors(echo)(scope, _pieces(), send)
+    assert (sent[0]["status"], json.loads(sent[1]["body"])["type"]) == (415, "/problems/not-lines")

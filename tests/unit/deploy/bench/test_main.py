@@ -10,6 +10,9 @@ NAMES = {
     "bytes_written_per_reading", "wire_bytes_per_reading", "rate_limit_us_per_msg",
     "broker_rebuild_s", "broker_compare_s", "revoke_to_closed_ms", "broker_publish_p99_ms_meanwhile",
     "broker_rotations_per_s",
+    "registry_get_p99_ms", "registry_list_p99_ms", "registry_get_p99_ms_100k", "registry_list_p99_ms_100k",
+    "registry_get_p99_ms_10k", "registry_list_p99_ms_10k", "registry_get_1m_to_10k", "registry_list_1m_to_10k",
+    "registry_import_devices_per_s", "registry_import_keys_per_s",
 }  # fmt: skip
 
 
