@@ -62,11 +62,11 @@ async def installed(
         hub = Hub(servers.env() | settings, root / "hub.log")
         stack.callback(hub.stop)
         await asyncio.to_thread(hub.start)
-        say(f"registering {len(behind)} gateways and {sum(map(len, behind.values())) + len(direct)} devices")
+        say(f"enrolling {len(behind)} gateways, registering {sum(map(len, behind.values())) + len(direct)} devices")
         gateways, links, keys = {}, {}, {}
         with Registry(servers.env()) as registry:
             for name, devices in behind.items():
-                identity = await asyncio.to_thread(registry.add, name, "gateway", kind="gateway")
+                identity = await asyncio.to_thread(registry.enrol, name, root / name / "agent")
                 link = Link("127.0.0.1", servers.mosquitto.port)
                 await link.start()
                 stack.push_async_callback(link.stop)

@@ -1,5 +1,7 @@
 """The registry as a client sees it: REST with the admin token."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,8 @@ import httpx
 
 from shared.config import Secret, read_secret
 from shared.errors import Permanent
+
+_ENROL_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Registry:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         token = read_secret(Path(env["HUB_ADMIN_TOKEN_FILE"]))
+        self._tls_url = env["HUB_API_TLS_URL"]
         self._http = httpx.Client(
             base_url=env["HUB_API_URL"], headers={"Authorization": f"Bearer {token}"}, timeout=30
         )
@@ -45,6 +50,25 @@ class Registry:
             raise Permanent(f"registering {device_id}: {answer.status_code} {answer.text}")
         key_id, _, secret = answer.json()["api_key"].partition(".")
         return Identity(device_id, key_id, Secret(secret))
+
+    def enrol(self, name: str, data_dir: Path) -> Identity:
+        """As an operator and a new gateway do it: a token here, `edge-agent enroll` there. Raises Permanent."""
+        answer = self._http.post("/v1/enrolment-tokens", json={"expires_s": 600, "labels": {"enrolled": "by-token"}})
+        if answer.status_code != httpx.codes.CREATED:
+            raise Permanent(f"a token for {name}: {answer.status_code} {answer.text}")
+        words = ("enroll", "--hub", self._tls_url, "--data-dir", str(data_dir), "--name", name, "--hardware", name)
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_agent", *words],
+            input=answer.json()["token"] + "\n",
+            capture_output=True,
+            text=True,
+            timeout=_ENROL_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise Permanent(f"enrolling {name} ended with {done.returncode}: {done.stderr}")
+        key_id, _, secret = read_secret(data_dir / "key").partition(".")
+        return Identity(name, key_id, Secret(secret))
 
     def __enter__(self) -> Self:
         return self
