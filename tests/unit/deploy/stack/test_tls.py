@@ -1,4 +1,7 @@
-"""Certificates of the local stack: made when missing, kept while good. TLS itself: tests/stack/registry/pki/test_certificates.py."""
+"""Certificates of the local stack: made when missing, kept while good.
+
+TLS itself: tests/stack/registry/pki/test_certificates.py.
+"""
 
 import os
 from datetime import timedelta
