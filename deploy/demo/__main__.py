@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from deploy.demo import flood
+from deploy.demo import flood, rotation
 from deploy.demo.run import demo, settings
 from deploy.demo.show import Progress, error_line, last_line, table
 from deploy.site.installation import Installation
@@ -39,7 +39,7 @@ def main() -> int:
         return _failed(progress, str(error), 1)
     except KeyboardInterrupt:
         return _failed(progress, "stopped", 130)
-    failures = result.failures() + flood.failures(found)
+    failures = result.failures() + flood.failures(found) + rotation.failures(found)
     print(table(result))
     for failure in failures:
         print(f"  FAILED: {failure}")

@@ -17,6 +17,7 @@ from deploy.demo import plan as plans
 from deploy.demo.drain import drain
 from deploy.demo.flood import flood
 from deploy.demo.judge import Count, explain
+from deploy.demo.rotation import rotate
 from deploy.demo.show import Progress
 from deploy.demo.watch import Watch, started_and_watched
 from deploy.site.installation import Installation, installed
@@ -96,11 +97,12 @@ async def _run_fleet(
             group.create_task(simulate(plan, site.root, seconds))
             group.create_task(_mischief(site, plans.moments(seconds), progress))
             flooded = group.create_task(flood(site, flooding, progress))
+            rotated = group.create_task(rotate(site, progress))
     except* HubError as errors:
         raise errors.exceptions[0] from errors
     finally:
         ticking.cancel()
-    return flooded.result()
+    return flooded.result() | rotated.result()
 
 
 async def _mischief(site: Installation, moments: plans.Moments, progress: Progress) -> None:

@@ -71,7 +71,8 @@ async def installed(
                 await link.start()
                 stack.push_async_callback(link.stop)
                 gateway = Gateway(
-                    root / name, identity, f"mqtt://127.0.0.1:{link.port}", settings,
+                    root / name, identity, f"mqtt://127.0.0.1:{link.port}",
+                    settings | {"HUB_API_URL": servers.env()["HUB_API_URL"]},
                     save_on_change=name not in unsaved,
                 )  # fmt: skip
                 stack.callback(gateway.stop)

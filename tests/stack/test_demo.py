@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 FIGURES = {
     "accepted", "normalized", "lost", "duplicates", "rejected", "anomalies_injected", "anomalies_detected",
     "false_alarms", "p50_ms", "p99_ms", "replay_p99_ms", "seconds", "quarantined", "refused",
+    "rotations", "rotation_failures",
 }  # fmt: skip
 
 
@@ -32,6 +33,7 @@ def test_a_short_demo_loses_and_doubles_nothing_and_says_so_in_its_last_line():
     assert said["health"] > 0
     assert said["anomalies_injected"] >= 20
     assert said["replay_p99_ms"] > said["p50_ms"] > 0
+    assert (said["rotations"], said["rotation_failures"]) == (1, 0)
     assert said["quarantined"] == 1
     assert said["refused"] > 50
     assert "seed 7" in done.stderr

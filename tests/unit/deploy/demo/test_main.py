@@ -20,7 +20,7 @@ def run(monkeypatch, capsys):
                 raise outcome
             await when_done(None)
             await asyncio.sleep(idle_s)
-            return outcome, {"quarantined": 1, "refused": 7}
+            return outcome, {"quarantined": 1, "refused": 7, "rotations": 1, "rotation_failures": 0}
 
         monkeypatch.setattr(program, "demo", demo)
         for name in ("DEMO_SECONDS", "DEMO_SEED"):
@@ -38,6 +38,7 @@ def test_a_good_run_ends_with_its_figures(run):
     assert status == 0
     assert (said["accepted"], said["lost"], said["health"], said["seed"]) == (1_000, 0, 6, 5)
     assert (said["quarantined"], said["refused"]) == (1, 7)
+    assert (said["rotations"], said["rotation_failures"]) == (1, 0)
 
 
 def test_seconds_do_not_count_what_was_served_after_the_drain(run):
