@@ -230,7 +230,7 @@ class Api:
             watch = KeyWatch(rings, config.mqtt_url, secrets.monitor, config.ca_file)
             named = partial(pseudonym, secrets.pseudonym_key)
             privacy = Privacy(database, named)
-            rotator = Rotator(rings, store, broker, projector, named, reconciler.wake)
+            rotator = Rotator(rings, store, broker, projector, named, reconciler.wake, certificates)
             times = KeyTimes(rings, Credentials(database), config.database_url, rotator.delete, projector.device)
             registrar = Registrar(store, broker, secrets.pseudonym_key, reconciler.wake)
             enrolment = EnrolmentStore(database)

@@ -16,6 +16,7 @@ from control_plane.registry.credentials import events
 from control_plane.registry.credentials.rings import Ask, Done, Repeated, Rings
 from control_plane.registry.credentials.rotation import KeyRefusal, KeyRefused
 from control_plane.registry.life import Illegal
+from control_plane.registry.pki.certificates import Certificates
 from control_plane.registry.projector import Projector
 from control_plane.registry.store import Store
 from shared import ids
@@ -48,7 +49,9 @@ class Rotator:
         projector: Projector,
         pseudonym: Callable[[str], str],
         reconcile: Callable[[], None],
+        certificates: Certificates | None = None,
     ) -> None:
+        self._certificates = certificates
         self._rings = rings
         self._store = store
         self._broker = broker
@@ -99,11 +102,21 @@ class Rotator:
         found = await self._rings.revoke(device_id, reason, actor)
         if found is None or isinstance(found, Illegal):
             return found
-        closed = await self._projector.device(device_id)
+        closed = await self._end_certificates(device_id, reason, actor)  # before its session is closed, or it is back
+        closed = await self._projector.device(device_id) and closed
         if not closed:
             await self._call_reconciler()
         events.DeviceRevoked(self._pseudonym(device_id), closed).emit()
         return closed
+
+    async def _end_certificates(self, device_id: DeviceId, reason: str, actor: Actor) -> bool:
+        if self._certificates is None:
+            return True
+        try:
+            await self._certificates.revoke(device_id, reason, actor)
+        except Transient:
+            return False  # the list is written by who follows it, now and then
+        return True
 
     async def delete(self, keys: Sequence[KeyId]) -> bool:
         """Have the broker delete these, which closes their sessions; False: it is away, the reconciler does it."""
