@@ -212,3 +212,16 @@ async def test_nothing_comes_back_after_the_end(broker):
     count = len(reading.messages)
     await send(broker, 20)
     assert len(reading.messages) == count
+
+
+async def test_what_is_told_arrives_unretained_and_nobody_answers_for_it(broker):
+    reading = Reading(broker)
+    device = broker.devices[0]
+    topic = f"devices/{device.client_id}/notices"
+    async with reading.connect() as session, broker.client(device) as listening:
+        await listening.subscribe(topic, 1)
+        session.tell(topic, b"slow down")
+        message = await anext(aiter(listening.messages))
+        assert (str(message.topic), message.payload, message.qos, message.retain) == (topic, b"slow down", 0, False)
+        await quiet(reading, session)
+        assert len(reading.published) == 1, "of what was published alone"
