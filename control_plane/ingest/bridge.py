@@ -141,6 +141,7 @@ class Bridge:
                 self._broker(), lambda messages: self._received(generation, messages), self._published
             ) as session:
                 self._session = session
+                self._flow.limiter.connected(self._clock.monotonic_s())
                 self._writable.set()
                 self._acknowledge()
                 if not session.session_present:

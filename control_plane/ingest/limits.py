@@ -120,11 +120,15 @@ class Limiter:
         self._fresh = True
         self._now = now
 
+    def connected(self, now: float) -> None:
+        """The broker has let us in: what waits for us comes at once, and what comes later did not wait."""
+        self._fresh = False
+        self._waited_at = now + CAUGHT_UP_S
+
     def tick(self, now: float, sizes: int, messages: int, *, waiting: bool) -> None:
         """A read: its payloads' bytes and its messages. `waiting`: the broker may hold messages back for us."""
         self._now = now
-        if self._fresh:  # the first of a connection: what waited comes now
-            self._fresh = False
+        if self._fresh:  # a kept session delivers before we know that we are in
             self._waited_at = now + CAUGHT_UP_S
         if waiting or sizes + _OVERHEAD_BYTES * messages >= _FULL_READ_BYTES:
             self._waited_at = max(self._waited_at, now)

@@ -17,11 +17,13 @@ def view(name, limits=None, gateways=(), kind=Kind.DEVICE):
     return DeviceView(name, kind, "thermometer", Status.ACTIVE, 1, gateways, limits)
 
 
-def limiter(rates=RATES, away_s=0.0):
+def limiter(rates=RATES, away_s=0.0, let_in=True):
     book = Book()
     book.learn_defaults(Defaults(1, rates, rates))
     made = Limiter(book, START - away_s)
     made.opened(START)
+    if let_in:
+        made.connected(START)
     return made
 
 
@@ -83,6 +85,19 @@ def test_what_waited_at_the_broker_while_nobody_read_is_not_held_against_anybody
     assert sends(made, meter, every(0.001, 600)) == 600
     assert sends(made, meter, every(0.1, 100, START + 1)) == 100
     assert sends(made, meter, every(0.001, 1_000, START + 20)) <= 10 * 6 + 2
+
+
+def test_a_quiet_connection_earns_no_credit():
+    """Nothing waited: it would have come when we were let in."""
+    made, meter = limiter(away_s=60.0), Meter("d", Kind.DEVICE)
+    assert sends(made, meter, every(0.0001, 1_000, START + 40)) <= 10 * 5 + 2
+
+
+def test_what_comes_when_we_are_let_in_did_wait():
+    made, meter = limiter(away_s=60.0, let_in=False), Meter("d", Kind.DEVICE)
+    assert sends(made, meter, every(0.001, 100)) == 100  # before we know that we are in
+    made.connected(START + 0.1)
+    assert sends(made, meter, every(0.001, 500, START + 0.1)) == 500
 
 
 def test_a_link_that_came_back_gives_the_time_it_was_away():
