@@ -7,6 +7,7 @@ import asyncio
 import base64
 import contextlib
 import datetime as dt
+import socket
 import ssl
 import time
 import warnings
@@ -233,7 +234,9 @@ async def test_who_does_not_get_in(
         old = client_context(secure["HUB_CA_FILE"], gateway.file())
         old.set_ciphers("ALL:@SECLEVEL=0")
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
-    assert not await gets_in(visitor(secure, gateway.id, None, context=old))
+    port = int(secure["HUB_MQTT_MTLS_URL"].rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as plain, pytest.raises(ssl.SSLError):
+        old.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
 @pytest.mark.parametrize("how", ["revoked", "stolen", "suspended"])
