@@ -192,9 +192,6 @@ async def test_a_certificate_lets_a_gateway_in_as_itself_alone(
     assert await reason(named, "$CONTROL/dynamic-security/v1") == 0x87
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # paho leaves a socket to the collector
 async def test_who_does_not_get_in(
     api: Api, secure: dict[str, str], device_id: Callable[[], str], tmp_path: Path
 ) -> None:
