@@ -14,9 +14,9 @@ from typing import Any
 
 from shared.device import Kind, Status
 
-STRIDE = 2_000
+STRIDE = 1_000
 """The most devices that one page examines."""
-FEW_MATCHES = 3_000
+FEW_MATCHES = 1_000
 """So many matches of a serial's part are fetched and sorted, if the planner expects no more."""
 TRIGRAM = 3
 END = "~"
