@@ -76,7 +76,7 @@ def test_every_operation_answers_as_described(api: Api) -> None:
             headers = {"Authorization": f"Bearer {key}"} if own else admin
             try:
                 asked[operation.label] = asked.get(operation.label, 0) + _ask(operation, mode, headers, deadline)
-            except Exception as error:  # noqa: BLE001 - told with all others at the end
+            except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - told with all others at the end
                 failed.append(f"{operation.label} ({mode.value}): {error}")
     assert not failed, "\n\n".join(failed)
     described = {result.ok().label for result in schema.get_all_operations()}
