@@ -25,7 +25,7 @@ from control_plane.registry.lifecycle_event import Change
 from shared import ids
 from shared.authority import Actor
 from shared.config import Secret
-from shared.device import DeviceView, Limits, Ownership, Status, decode_view, encode_view
+from shared.device import DeviceView, Limits, Ownership, Status, encode_view
 from shared.errors import Transient
 from shared.topics import Kafka
 
@@ -157,7 +157,10 @@ class Importer:
             raise Transient("another import is under way", hint="wait for its end")
         async with self._busy, acquire(self._database) as db:
             await db.execute(_SQL["stage"])
-            run = _Run(mode, keys, actor, ids.new_device_id(), await db.fetchval(_SQL["now"]))
+            at: datetime = await db.fetchval(_SQL["now"])
+            # Whole milliseconds: what Kafka is told and what the view says must not differ by rounding.
+            at = at.replace(microsecond=at.microsecond // 1_000 * 1_000)
+            run = _Run(mode, keys, actor, ids.new_device_id(), at)
             async with _at_once(db, mode):
                 async for report in self._read(db, lines, run):
                     yield report
@@ -223,7 +226,7 @@ class Importer:
             api_key = Secret(f"{key_id}.{secret}")
         limits = device.limits.model_dump(exclude_none=True) if device.limits else {}
         location = device.location.model_dump(exclude_none=True) if device.location else {}
-        owner = (Ownership(device.gateway_id, int(run.at.timestamp() * 1_000)),) if device.gateway_id else ()
+        owner = (Ownership(device.gateway_id, round(run.at.timestamp() * 1_000)),) if device.gateway_id else ()
         view = DeviceView(
             device_id, device.kind, device.type, Status.PROVISIONED, 1, owner, Limits(**limits) if limits else None
         )
@@ -343,9 +346,8 @@ async def _finish(db: Connection, batch: Sequence[_Staged], run: _Run) -> set[st
         there = {row["id"] for row in await db.fetch(_SQL["finish"], [item.view.id for item in batch])}
         if run.mode is Mode.ALL_OR_NOTHING and len(there) < len(batch):
             raise Transient("another registration took a line's place, so nothing was registered", hint="try again")
-        rows = await db.fetch(_SQL["views"], list(there))
-        views = [decode_view(row["view"].encode()) for row in rows]
-        await _outbox(db, views)
+        # Nobody saw them, so nobody changed them: they are as they were staged.
+        await _outbox(db, [item.view for item in batch if item.view.id in there])
         await _audit(db, run, len(there))
     return there
 

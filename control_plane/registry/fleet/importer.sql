@@ -87,9 +87,6 @@ WHERE d.id = ANY($1::text[]) AND d.registered_at IS NULL
     AND EXISTS (SELECT FROM device_credentials AS c WHERE c.device_id = d.id AND c.held_at IS NOT NULL)
 RETURNING d.id
 
--- name: views
-SELECT id, view FROM device_view WHERE id = ANY($1::text[])
-
 -- name: abandon
 DELETE FROM devices WHERE id = ANY($1::text[]) AND registered_at IS NULL
 

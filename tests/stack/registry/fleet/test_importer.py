@@ -142,6 +142,9 @@ async def test_keys_enter_once_for_all_and_are_shown_when_the_broker_has_them(
         assert keys == {row["key_id"] for row in await database.fetch("SELECT key_id FROM device_credentials")}
         assert len(await bulk.visible()) == 7
         assert await bulk.count("registry_outbox") == 14
+        for record in await database.fetch("SELECT key, value FROM registry_outbox WHERE topic LIKE '%registry%'"):
+            stored = await database.fetchval("SELECT view FROM device_view WHERE id = $1", record["key"])
+            assert decode_view(record["value"]) == decode_view(stored.encode()), "told as it is stored"
         secret = str(created[0].api_key).partition(".")[2]
         dump = str(await database.fetch("SELECT * FROM device_credentials"))
         assert secret not in dump
