@@ -24,6 +24,7 @@ from edge_agent.intake import Intake
 from edge_agent.key_files import KeyFiles
 from edge_agent.key_keeper import KeyKeeper
 from edge_agent.learning import Learning, open_scorer
+from edge_agent.local_broker_file import LocalBrokerFile
 from edge_agent.mqtt import Options
 from edge_agent.notes import Notes
 from edge_agent.outbox_writer import OutboxWriter, Settings
@@ -207,6 +208,7 @@ def _desk(config: AgentConfig, writer: OutboxWriter) -> DeviceDesk | None:
         lambda: read_secret_line(config.key_file),
         writer,
         every_s=config.devices_every_s,
+        lan=LocalBrokerFile(config.lan_dir, config.lan_restart_command) if config.lan_dir is not None else None,
     )
 
 

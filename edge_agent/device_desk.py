@@ -1,12 +1,13 @@
 """Asks the hub which devices are this gateway's, and tells it of those that it does not know.
 
 Promises: never raises for what the hub or the network does; what the hub said is on disk before it is acted upon, so
-a restart without the hub goes on as before. Each call runs in a child (`edge_agent.hub_call`).
+a restart without the hub goes on as before. Each call runs in a child (`edge_agent.hub_call`). The local broker's
+records of the LAN's devices follow (`edge_agent.local_broker_file`): from what is kept at a start, then from the hub.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
@@ -18,6 +19,7 @@ from edge_agent.device_book import DeviceBook, Gate, Page, decode, encode
 from edge_agent.durable_file import write
 from edge_agent.held_events import DevicesAsked, DevicesNotAsked, DevicesReported
 from edge_agent.hub_call import Answer, Call
+from edge_agent.local_broker import LocalDevice
 from shared.config import Secret
 from shared.errors import HubError, Permanent
 
@@ -35,8 +37,17 @@ class Writer(Protocol):
     def chore(self, act: Callable[[Chores], None]) -> None: ...
 
 
+class Lan(Protocol):
+    """What the desk asks of `edge_agent.local_broker_file.LocalBrokerFile`."""
+
+    async def follow(self, devices: Iterable[LocalDevice]) -> bool: ...
+
+
 class DeviceDesk:
-    """One gateway's; `serve` it once. `ask` calls the hub; `key` is the gateway's, read anew for each call."""
+    """One gateway's; `serve` it once. `ask` calls the hub; `key` is the gateway's, read anew for each call.
+
+    `lan`: the local broker's records of its devices, where it has a listener for them.
+    """
 
     def __init__(
         self,
@@ -47,12 +58,14 @@ class DeviceDesk:
         writer: Writer,
         *,
         every_s: float,
+        lan: Lan | None = None,
     ) -> None:
         self._path = data_dir / FILE
         self._ask = ask
         self._key = key
         self._writer = writer
         self._every_s = every_s
+        self._lan = lan
         self._heard = asyncio.Event()
         self.book = DeviceBook(gateway, _kept(self._path))
 
@@ -73,6 +86,7 @@ class DeviceDesk:
         for device in self._writer.held_at_start:
             self.book.gate(device)  # what is unknown of them is told again
         self._release()
+        await self._follow()
         stop = asyncio.ensure_future(stopping.wait())
         try:
             while not stopping.is_set():
@@ -113,6 +127,7 @@ class DeviceDesk:
             raise Permanent(f"the hub answered {answer.status} when asked for this gateway's devices")
         DevicesAsked(len(self.book.page.devices), self.book.pending).emit()
         self._release()
+        await self._follow()  # also of a page that did not change: what failed the last time is tried again
 
     async def _report(self, devices: list[str]) -> None:
         body: dict[str, object] = {"devices": [{"id": device} for device in devices]}
@@ -125,6 +140,17 @@ class DeviceDesk:
         DevicesReported(*counts).emit()
         for device in refused:
             self._writer.chore(partial(_drop, device))
+
+    async def _follow(self) -> None:
+        """Without a page nobody knows who is there: the records stay as they are."""
+        page = self.book.page
+        if self._lan is not None and page.version:
+            await self._lan.follow(
+                [
+                    LocalDevice(one.id, one.status, tuple((key.key_id, key.hash) for key in one.keys))
+                    for one in page.devices
+                ]
+            )
 
     def _release(self) -> None:
         """Each time for all: what was stored while the answer was under way is found with the next."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_agent import events
 from edge_agent.local_broker import LocalDevice, acl_file, records
-from shared.dynsec_document import document
+from shared.dynsec_document import BrokerClient, document
 
 FILE, ACL, MARK = "dynamic-security.json", "acl", "restart-needed"
 _RESTART_S = 30.0
@@ -33,20 +33,22 @@ class LocalBrokerFile:
 
     async def follow(self, devices: Iterable[LocalDevice]) -> bool:
         """Make the files say who these devices are, and have the broker load them; False if it could not be done."""
-        clients = records(devices)
-        wanted = {FILE: json.dumps(document(clients)), ACL: acl_file()}
         try:
-            changed = [name for name, text in wanted.items() if _read(self._directory / name) != text]
-            if changed:
-                # The mark first: a crash after the files would leave a broker that nobody restarts.
-                _write(self._directory / MARK, "")
-                for name in changed:
-                    _write(self._directory / name, wanted[name])
-                events.LocalBrokerWritten(len(clients)).emit()
+            await asyncio.to_thread(self._store, records(devices))
+            return await self._load() if self.restart_needed else True
         except OSError as error:
             events.LocalBrokerNotWritten(f"{self._directory}: {error.strerror}").emit()
             return False
-        return await self._load() if self.restart_needed else True
+
+    def _store(self, clients: list[BrokerClient]) -> None:
+        wanted = {FILE: json.dumps(document(clients)), ACL: acl_file()}
+        changed = [name for name, text in wanted.items() if _read(self._directory / name) != text]
+        if changed:
+            # The mark first: a crash after the files would leave a broker that nobody restarts.
+            _write(self._directory / MARK, "")
+            for name in changed:
+                _write(self._directory / name, wanted[name])
+            events.LocalBrokerWritten(len(clients)).emit()
 
     async def _load(self) -> bool:
         """Mosquitto 2.0 reads its records only when it starts."""

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from edge_agent.device_book import Gate
 from edge_agent.device_desk import FILE, DeviceDesk
 from edge_agent.hub_call import Answer, Call
+from edge_agent.local_broker import LocalDevice
 from shared.config import Secret
 from shared.errors import Permanent, Transient
 
@@ -57,8 +58,17 @@ class Writer:
         self.dropped.append(device)
 
 
-def desk(hub: Hub, writer: Writer, tmp_path: Path) -> DeviceDesk:
-    return DeviceDesk("gw", tmp_path, hub.ask, lambda: Secret("k:a.b"), writer, every_s=3_600)
+class Lan:
+    def __init__(self) -> None:
+        self.followed: list[list[LocalDevice]] = []
+
+    async def follow(self, devices: Iterable[LocalDevice]) -> bool:
+        self.followed.append(list(devices))
+        return False
+
+
+def desk(hub: Hub, writer: Writer, tmp_path: Path, lan: Lan | None = None) -> DeviceDesk:
+    return DeviceDesk("gw", tmp_path, hub.ask, lambda: Secret("k:a.b"), writer, every_s=3_600, lan=lan)
 
 
 async def test_an_unknown_device_is_told_and_released_when_it_is_approved(tmp_path: Path) -> None:
@@ -139,3 +149,25 @@ async def test_a_device_that_is_heard_for_the_first_time_is_told_soon(tmp_path: 
             await asyncio.sleep(0.01)
         stopping.set()
         await serving
+
+
+async def test_the_local_brokers_records_follow_what_the_hub_says_and_at_a_start_what_is_kept(tmp_path: Path) -> None:
+    hub, lan = Hub(), Lan()
+    hub.page = PAGE | {"devices": [{"id": "a", "status": "active", "keys": [{"key_id": "k:1", "hash": "h"}]}]}
+    one = desk(hub, Writer(), tmp_path, lan)
+    await one._follow()
+    assert lan.followed == [], "before anybody said who is there nothing is taken away"
+    await one._turn()
+    await one._turn()
+    followed = [LocalDevice("a", "active", (("k:1", "h"),))]
+    assert lan.followed == [followed, followed], "an unchanged page too: what failed is tried again"
+    hub.trouble = Transient("away")
+    lan.followed.clear()
+    stopping = asyncio.Event()
+    serving = asyncio.ensure_future(desk(hub, Writer(), tmp_path, lan).serve(stopping))
+    async with asyncio.timeout(5):
+        while len(hub.calls) < 3:
+            await asyncio.sleep(0)
+        stopping.set()
+        await serving
+    assert lan.followed == [followed]
