@@ -152,7 +152,7 @@ def _query(dice: random.Random, size: int) -> str:
         "serial": f"q=x-{number:07}",
         "part": f"q={number:07}"[:-2],
         "two": f"q={dice.choice(_ALPHABET[:10])}{dice.choice(_ALPHABET[:10])}",
-        "part and type": f"q=x-{number:07}&{kind}"[:-1],
+        "part and type": f"q=x-{number // 10:06}&{kind}",
     }
     query = cases[dice.choice(sorted(cases))]
     cursor = f"&cursor={_cursor(dice)}" if dice.random() < 0.5 else ""
