@@ -10,6 +10,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from deploy.site.topics import read_all
 from shared.topics import Kafka
@@ -40,13 +41,13 @@ class Visitor:
         self.answered = threading.Event()
         self.closed = threading.Event()
         self.pubacks: dict[int, int] = {}
-        self.subacked = threading.Event()
+        self.subacks: set[int] = set()
         self.messages: list[tuple[str, bytes]] = []
         self.arrived = threading.Condition()
         self.client.on_connect = self._on_connect
         self.client.on_disconnect = self._on_disconnect
         self.client.on_publish = self._on_publish
-        self.client.on_subscribe = lambda *_: self.subacked.set()
+        self.client.on_subscribe = self._on_subscribe
         self.client.on_message = self._on_message
         host, port = world.env["HUB_MQTT_URL"].removeprefix("mqtt://").split(":")
         self.client.connect(host, int(port))
@@ -66,10 +67,21 @@ class Visitor:
             self.pubacks[mid] = reason.value
             self.arrived.notify_all()
 
+    def _on_subscribe(self, client, userdata, mid, reasons, properties):
+        with self.arrived:
+            self.subacks.add(mid)
+            self.arrived.notify_all()
+
     def _on_message(self, client, userdata, message):
         with self.arrived:
             self.messages.append((message.topic, message.payload))
             self.arrived.notify_all()
+
+    def subscribe(self, topic: str) -> None:
+        """Returns when the broker has answered, whatever it said, or has closed the connection."""
+        _, mid = self.client.subscribe([(topic, SubscribeOptions(qos=1))])
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: mid in self.subacks or self.closed.is_set(), WAIT_S)
 
     def publish(self, topic: str, payload: bytes, **properties: object) -> Outcome:
         wanted = Properties(PacketTypes.PUBLISH)
@@ -118,9 +130,8 @@ def test_read(world: World, row: Try) -> None:
     own = f"gateways/{me}/acks" if row.client == "{g}" else f"devices/{me}/notices"
     visitor = Visitor(world, row)
     assert visitor.answered.wait(WAIT_S)
-    visitor.client.subscribe([(world.fill(row.read), 1)])
-    visitor.subacked.wait(WAIT_S)
-    visitor.client.subscribe([(own, 1)])
+    visitor.subscribe(world.fill(row.read) or "")
+    visitor.subscribe(own)
     service = Visitor(
         world, Try("", Outcome.IN, f"_visit-{uuid.uuid4().hex[:8]}", "_ingest", secret(world, "_ingest"))
     )
