@@ -93,7 +93,13 @@ class Agent:
             version=VERSION,
             first_delay_s=config.first_connect_s,
         )
-        self.hub = HubLink(link, self.writer, self._clock, keys=None if certified else self.keys)
+        self.hub = HubLink(
+            link,
+            self.writer,
+            self._clock,
+            keys=None if certified else self.keys,
+            nudged=self._nudged if api is not None else None,
+        )
         self._renewal = _renewal(config, api, self.keys, self._clock)
         self._learning = (
             Learning(scorer, learning_from, pipeline, config.models_save_s) if scorer is not None else None
@@ -126,6 +132,12 @@ class Agent:
         if self._learning is not None:
             services["learning"] = self._learning.serve
         return services
+
+    def _nudged(self) -> None:
+        """The hub has news of this gateway's devices or of its key."""
+        self.keys.look()
+        if self.desk is not None:
+            self.desk.nudge()
 
     def missing(self) -> list[str]:
         """What stands in the way of taking and keeping readings."""

@@ -90,6 +90,7 @@ class DeviceDesk:
         stop = asyncio.ensure_future(stopping.wait())
         try:
             while not stopping.is_set():
+                self._heard.clear()  # before asking: what changes meanwhile may not be in the answer
                 try:
                     await self._turn()
                 except HubError as error:
@@ -100,7 +101,6 @@ class DeviceDesk:
             await asyncio.gather(stop, return_exceptions=True)
 
     async def _pause(self, stop: asyncio.Future[Literal[True]]) -> None:
-        self._heard.clear()
         heard = asyncio.ensure_future(self._heard.wait())
         delay_s = self._every_s * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         await asyncio.wait([stop, heard], timeout=delay_s, return_when=asyncio.FIRST_COMPLETED)

@@ -99,13 +99,18 @@ class HubLink:
         clock: Clock,
         connect: Callable[[Options], Connection] = Connection,
         keys: Keys | None = None,
+        nudged: Callable[[], None] | None = None,
     ) -> None:
-        """`keys` go before the settings' user name and password."""
+        """`keys` go before the settings' user name and password. `nudged`: the hub says that asking it is worth
+        while, and no more: a nudge carries no authority.
+        """
         self._settings = settings
         self._writer = writer
         self._clock = clock
         self._connect = connect
         self._keys = keys
+        self._nudged = nudged
+        self._commands = topics.build(Channel.COMMANDS, settings.gateway)
         self._batches = topics.build(Channel.BATCHES, settings.gateway)
         self._acks = topics.build(Channel.ACKS, settings.gateway)
         self._status = topics.build(Channel.STATUS, settings.gateway)
@@ -149,7 +154,7 @@ class HubLink:
             cert_key_file=settings.cert_key_file,
         )
         async with self._opened(options, key) as connection:
-            await connection.subscribe(self._acks)
+            await connection.subscribe(self._acks, *([self._commands] if self._nudged is not None else []))
             connection.publish(self._status, self._word(online=True), retain=True)
             outgoing: asyncio.Queue[list[Outgoing] | None] = asyncio.Queue()  # bounded by the writer's window
             loop = asyncio.get_running_loop()
@@ -230,6 +235,10 @@ class HubLink:
                 connection.ack(message)
 
     def _take(self, message: Incoming) -> None:
+        if message.topic == self._commands:
+            if self._nudged is not None and message.payload == topics.NUDGE:
+                self._nudged()
+            return
         ack = decode_ack(message.payload)
         if isinstance(ack, Rejected):
             BadAcknowledgement(ack.detail).emit()

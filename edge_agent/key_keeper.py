@@ -60,6 +60,10 @@ class KeyKeeper:
         key = self._new if self._new is not None and self._state.uses_new else self._present
         return Secret(f"{key.key_id}.{key.secret}")
 
+    def look(self) -> None:
+        """Ask the hub soon whether the key is to be replaced."""
+        self._woken.set()
+
     async def changed(self) -> None:
         """Returns when the connection should be made anew, with another key."""
         await self._changed.wait()

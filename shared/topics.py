@@ -20,6 +20,8 @@ class Channel(StrEnum):
     ACKS = "acks"
 
 
+NUDGE = b'{"ask": "self"}'
+"""What the hub says on a commands topic: no order, only the word that asking it is worth while."""
 _ROOTS = {
     Channel.TELEMETRY: "devices",
     Channel.STATUS: "devices",

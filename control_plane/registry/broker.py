@@ -35,8 +35,6 @@ _LONGEST_PAUSE_S = 2.0
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _REMEMBERED = 8  # commands
 _HINT = "is the broker of HUB_MQTT_URL up?"
-NUDGE = b'{"ask": "self"}'
-"""What goes on a commands topic: no order, only the word that asking is worth while."""
 
 
 class BrokerRefused(Permanent):
@@ -202,7 +200,7 @@ class Broker:
         connection = self._client
         if connection is not None:
             with suppress(aiomqtt.MqttError):
-                await connection.publish(topics.build(topics.Channel.COMMANDS, device_id), NUDGE, qos=1)
+                await connection.publish(topics.build(topics.Channel.COMMANDS, device_id), topics.NUDGE, qos=1)
 
     async def _exchange(self, command: Command) -> Answer:
         assert self._client is not None

@@ -12,6 +12,7 @@ REGISTRATIONS = Counter("registry_registrations", "Registrations by how they end
 OUTBOX_DEPTH = Gauge("registry_outbox_depth", "Records that wait for Kafka")
 OUTBOX_AGE = Gauge("registry_outbox_oldest_seconds", "Age of the oldest record that waits for Kafka")
 RELAYED = Counter("registry_relayed_records", "Records that Kafka confirmed")
+NUDGES = Counter("gateway_nudges", "How often a gateway was told to ask what changed")
 COMMANDS = Counter("broker_commands", "Commands to the broker by who waited and how they ended", ["lane", "result"])
 COMMAND_SECONDS = Histogram(
     "broker_command_seconds",
@@ -356,3 +357,22 @@ class PolicyChanged(Event):
 
     policy: str
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaysNudged(Event):
+    """So many gateways were told to ask what changed."""
+
+    LEVEL = logging.DEBUG
+    gateways: int
+
+    def measure(self) -> None:
+        NUDGES.inc(self.gateways)
+
+
+@dataclass(frozen=True, slots=True)
+class NudgesStopped(Event):
+    """Gateways are not told of changes until Postgres is back: they ask by themselves, later."""
+
+    LEVEL = logging.WARNING
+    error: str

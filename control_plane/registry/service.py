@@ -32,6 +32,7 @@ from control_plane.registry.fleet.privacy import Privacy
 from control_plane.registry.key_watch import KeyWatch
 from control_plane.registry.leader import Duty, lead
 from control_plane.registry.mqtt_door.secrets import DoorSecrets, door_secrets
+from control_plane.registry.nudger import Nudger
 from control_plane.registry.pki.opening import CaSettings, open_certificates
 from control_plane.registry.projector import Projector
 from control_plane.registry.quarantine.court import Court
@@ -236,7 +237,8 @@ class Api:
             enrolment = EnrolmentStore(database)
             drains = DrainWatch(enrolment, projector, named)
             enroller = Enroller(enrolment, broker, registrar, named, reconciler.wake)
-            quarantine = Quarantine(database, config.database_url, projector, broker.nudge, named)
+            quarantine = Quarantine(database, config.database_url, projector, named)
+            nudger = Nudger(config.database_url, broker.nudge)
             court = Court(database, config.kafka_bootstrap, quarantine)
             rooms = Rooms(
                 database=database,
@@ -263,7 +265,7 @@ class Api:
             )
             app = api.build(rooms, self.readiness)
             duties = [relay.serve, reconciler.serve, watch.serve, drains.serve, times.serve]
-            duties += [quarantine.serve, court.serve, privacy.serve]
+            duties += [quarantine.serve, court.serve, privacy.serve, nudger.serve]
             duties += [certificates.serve] if certificates else []
             await self._work(rooms, app, duties, stopping)
         finally:

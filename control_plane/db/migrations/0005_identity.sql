@@ -111,6 +111,45 @@ CREATE TRIGGER device_credentials_wake
     FOR EACH ROW WHEN (NEW.not_before IS NOT NULL OR NEW.not_after IS NOT NULL)
     EXECUTE FUNCTION device_credentials_wake();
 
+-- A gateway is told to ask (nudger.py) when something changed for its devices, or for its own keys. That a device was
+-- used changes nothing for its gateway.
+CREATE FUNCTION nudge_status() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('registry_nudge', gateway_id) FROM gateway_ownership
+    WHERE device_id = NEW.id AND until_at IS NULL;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER devices_nudge AFTER UPDATE OF status ON devices FOR EACH ROW
+    WHEN (OLD.status <> NEW.status AND NOT (OLD.status = 'provisioned' AND NEW.status = 'active'))
+    EXECUTE FUNCTION nudge_status();
+CREATE FUNCTION nudge_keys() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('registry_nudge', gateway_id) FROM gateway_ownership
+    WHERE device_id = NEW.device_id AND until_at IS NULL;
+    PERFORM pg_notify('registry_nudge', id) FROM devices WHERE id = NEW.device_id AND kind = 'gateway';
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER device_credentials_nudge AFTER UPDATE OF held_at, not_before, not_after, ended_at ON device_credentials
+    FOR EACH ROW WHEN (NEW.held_at IS NOT NULL) EXECUTE FUNCTION nudge_keys();
+CREATE FUNCTION nudge_given() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('registry_nudge', gateway_id) FROM (SELECT DISTINCT gateway_id FROM added) AS given;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER gateway_ownership_given AFTER INSERT ON gateway_ownership
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION nudge_given();
+CREATE FUNCTION nudge_taken() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('registry_nudge', NEW.gateway_id);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER gateway_ownership_taken AFTER UPDATE OF until_at ON gateway_ownership
+    FOR EACH ROW EXECUTE FUNCTION nudge_taken();
+
 -- The key that a rotation gave out under this Idempotency-Key; a registration's is its device's newest.
 ALTER TABLE idempotency_keys ADD COLUMN key_id text COLLATE "C";
 

@@ -3,13 +3,13 @@
 Promises: a quarantine and its end are rows, audit lines and events before anything is done about them; then the
 device's session at the broker is closed, ahead of all else that waits there. A crash in between is mended by the
 reconciler. Of a device behind a gateway the normaliser diverts the records by its status, and the gateway is nudged
-to ask which devices it may no longer take from. Ends that are due are made by one process (`leader`), which waits for
-the next one and for word of a new one.
+to ask which devices it may no longer take from (`nudger`). Ends that are due are made by one process (`leader`),
+which waits for the next one and for word of a new one.
 """
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,20 +47,18 @@ class Entered:
 
 
 class Quarantine:
-    """`nudge` has a gateway ask the hub what changed for its devices; best effort."""
+    """`pseudonym`: of a device id, for events."""
 
     def __init__(
         self,
         database: Pool,
         database_url: str,
         projector: Projector,
-        nudge: Callable[[DeviceId], Awaitable[None]],
         pseudonym: Callable[[str], str],
     ) -> None:
         self._database = database
         self._database_url = database_url
         self._projector = projector
-        self._nudge = nudge
         self.pseudonym = pseudonym
 
     async def enter(
@@ -84,7 +82,7 @@ class Quarantine:
             row = await db.fetchrow(SQL["insert"], device_id, by.id, reason, json.dumps(found, default=str), for_s)
             await db.execute(SQL["wake"])
         assert row is not None
-        closed = await self._follow(device_id)
+        closed = await self._projector.device(device_id)
         events.DeviceQuarantined(self.pseudonym(device_id), _by(by), closed).emit()
         return Entered(row["id"], row["at"], row["until"])
 
@@ -96,18 +94,8 @@ class Quarantine:
                 return done
             await db.execute(SQL["close"], device_id, by.id)
             await db.execute(SQL["wake"])
-        await self._follow(device_id)
+        await self._projector.device(device_id)
         events.DeviceReleased(self.pseudonym(device_id), "expiry" if by is EXPIRY else "operator").emit()
-        return done
-
-    async def _follow(self, device_id: DeviceId) -> bool:
-        """The broker and the gateway learn of it; True if the broker did."""
-        done = await self._projector.device(device_id)
-        with suppress(HubError):  # the gateway asks by itself, later
-            async with acquire(self._database) as db:
-                gateway = await db.fetchval(SQL["present_gateway"], device_id)
-            if gateway is not None:
-                await self._nudge(DeviceId(gateway))
         return done
 
     async def serve(self) -> None:

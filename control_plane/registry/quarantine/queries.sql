@@ -25,9 +25,6 @@ SELECT extract(epoch FROM min(until) - now())::float8 FROM quarantines WHERE rel
 -- name: wake
 SELECT pg_notify('registry_quarantine', '')
 
--- name: present_gateway
-SELECT gateway_id FROM gateway_ownership WHERE device_id = $1 AND until_at IS NULL
-
 -- name: list
 SELECT q.id, q.device_id, d.status, q.at, q.by, q.reason, q.evidence::text, q.until, q.released_at, q.released_by
 FROM quarantines AS q

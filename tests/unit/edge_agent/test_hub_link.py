@@ -11,6 +11,7 @@ from edge_agent import hub_link
 from edge_agent.dispatch import Outgoing
 from edge_agent.hub_link import HubLink, LinkSettings
 from edge_agent.mqtt import Incoming, Options
+from shared import topics
 from shared.backoff import Backoff
 from shared.batch import CONTENT_TYPE, Ack, Header, Hint, Lane, decode_header, encode_ack
 from shared.config import Secret
@@ -86,8 +87,8 @@ class FakeConnection:
             puback.set_result(0)
         return puback
 
-    def say(self, payload: bytes) -> None:
-        self.inbox.put_nowait([Incoming("gateways/gw1/acks", payload, False, (), 1, 1, self)])  # type: ignore[arg-type]
+    def say(self, payload: bytes, topic: str = "gateways/gw1/acks") -> None:
+        self.inbox.put_nowait([Incoming(topic, payload, False, (), 1, 1, self)])  # type: ignore[arg-type]
 
     def break_(self) -> None:
         self.inbox.put_nowait([])
@@ -170,6 +171,23 @@ async def test_acknowledgements_are_subscribed_to_before_anything_is_sent():
     assert connection.log[-1] == ("closed",)
     assert writer.log[-1] == ("disconnected",)
     assert not link.connected
+
+
+async def test_a_nudge_is_told_and_nothing_else_on_that_topic_is():
+    wire, writer, told = Wire(), FakeWriter(), []
+    settings = LinkSettings("mqtt://h:1", GATEWAY, first_delay_s=0.0)
+    link = HubLink(settings, writer, ManualClock(), wire.connect, nudged=lambda: told.append(1))
+    stopping = asyncio.Event()
+    task = asyncio.create_task(link.serve(stopping))
+    connection = await wire.link(1)
+    assert ("subscribe", "gateways/gw1/acks", "devices/gw1/commands") in connection.log
+    for payload in (b"", b'{"ask": "everything"}', b"[", topics.NUDGE):
+        connection.say(payload, "devices/gw1/commands")
+    connection.say(encode_ack(Ack({E: [3]})))
+    await connection.until(lambda: ("acked", ((E, 3),)) in writer.log)
+    stopping.set()
+    await asyncio.wait_for(task, 10)
+    assert told == [1]
 
 
 async def test_batches_leave_in_order_with_their_headers():

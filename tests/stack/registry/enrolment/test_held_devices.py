@@ -56,6 +56,33 @@ async def test_its_readings_wait_until_it_is_approved_and_none_is_lost(api: Api,
         gateway.stop()
 
 
+async def test_its_gateway_is_told_of_the_approval_and_need_not_wait_to_ask(api: Api, server_dir: Path) -> None:
+    set_policy(api, unknown_devices="pending")
+    key_id, _, secret = api.add("gw", kind="gateway").json()["api_key"].partition(".")
+    settings = {
+        "HUB_API_URL": api.env["HUB_API_URL"],
+        "AGENT_DEVICES_EVERY_S": "3600",
+        "AGENT_KEY_CHECK_S": "0",
+        "AGENT_HEALTH_READINGS_S": "0",
+    }
+    gateway = Gateway(server_dir / "gw", Identity("gw", key_id, Secret(secret)), api.env["HUB_MQTT_URL"], settings)
+    try:
+        gateway.start()
+        await until(lambda: "hub_connected" in gateway.log_path.read_text())
+        await until((gateway.data_dir / "devices.json").exists)
+        await say(gateway, "new", 1, 2)
+        await until(lambda: held(gateway) == 2)
+        await until(lambda: api.rest.get("/v1/devices/new").status_code == 200)
+        assert api.rest.post("/v1/devices/new:approve").status_code == 200
+        await until(lambda: numbers(gateway).get("new") == [1, 2], 15)
+        # An operator's rotation is begun by the gateway as soon as it is told, though it never asks by itself.
+        before = (gateway.data_dir / "key").read_text()
+        assert api.rest.post("/v1/devices/gw/credentials:rotate", json={}).status_code < 300
+        await until(lambda: (gateway.data_dir / "key").read_text() != before, 60)
+    finally:
+        gateway.stop()
+
+
 async def test_a_refused_devices_readings_are_given_up(api: Api, gateway: Gateway) -> None:
     try:
         gateway.start()

@@ -19,11 +19,6 @@ POLICY = Actor("policy:flood", Role.ADMIN)
 
 @pytest.fixture
 async def keeper(parts, environment):
-    nudged = []
-
-    async def nudge(device_id):
-        nudged.append(device_id)
-
     async with acquire(parts.database) as db:
         await db.execute("INSERT INTO device_types (name) VALUES ('t')")
         for name, kind in (("gw", "gateway"), ("dev", "device")):
@@ -35,9 +30,7 @@ async def keeper(parts, environment):
             )
         await db.execute("INSERT INTO gateway_ownership (device_id, gateway_id, from_at) VALUES ('dev', 'gw', now())")
     projector = Projector(parts.store, parts.broker, lambda: None)
-    made = Quarantine(parts.database, environment["HUB_DATABASE_URL"], projector, nudge, lambda name: f"p-{name}")
-    made.nudged = nudged
-    return made
+    return Quarantine(parts.database, environment["HUB_DATABASE_URL"], projector, lambda name: f"p-{name}")
 
 
 async def status(parts, name):
@@ -45,11 +38,10 @@ async def status(parts, name):
         return await db.fetchval("SELECT status FROM devices WHERE id = $1", name)
 
 
-async def test_it_is_written_with_its_evidence_and_the_gateway_nudged(keeper, parts):
+async def test_it_is_written_with_its_evidence(keeper, parts):
     entered = await keeper.enter("dev", POLICY, "flood", {"count": 7, "window_s": 60}, 300)
     assert entered.until > entered.at
     assert await status(parts, "dev") == "quarantined"
-    assert keeper.nudged == ["gw"]
     async with acquire(parts.database) as db:
         row = await db.fetchrow("SELECT * FROM quarantines WHERE device_id = 'dev'")
         audit = await db.fetchrow("SELECT * FROM audit_log WHERE target = 'dev' AND action = 'device.quarantine'")
@@ -62,7 +54,6 @@ async def test_it_is_written_with_its_evidence_and_the_gateway_nudged(keeper, pa
     again = await keeper.enter("dev", POLICY, "flood", {}, 300)
     assert isinstance(again, Illegal), "the first stands"
     assert await keeper.release("dev", ACTOR) is Status.ACTIVE
-    assert keeper.nudged == ["gw", "gw"]
     assert isinstance(await keeper.release("dev", ACTOR), Illegal)
     assert await keeper.enter("nobody", ACTOR, "x") is None
     assert await keeper.release("nobody", ACTOR) is None
