@@ -28,7 +28,7 @@ from shared.health import Beat, Health
 _END_S = 20.0
 """How long closing may take before the process is ended by force (then nothing that was open is committed)."""
 _STATS_FRESH_S = 10.0
-_GIVE_UP_S = 60.0
+_GIVE_UP_S = 30.0
 """Without a place in its group for so long a job ends itself: after a crash of Kafka librdkafka may wait for ever,
 and a supervisor restarts what ends. Nothing half done is visible, as after any kill."""
 _LOOK_S = 2.0

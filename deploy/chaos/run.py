@@ -25,7 +25,7 @@ DEVICES_EACH = 4
 INTERVAL_S = 0.05
 DRAIN_S = 180.0
 CUT_S = 3.0
-READY_S = 120.0
+READY_S = 300.0  # patience: how long readers stood still is in the outcome
 STORED_S = 60.0
 MOST_S = 4 * 3_600.0
 
