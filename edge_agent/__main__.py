@@ -137,6 +137,8 @@ def _enroll(args: argparse.Namespace) -> int:
         box = replace(box, serial=args.serial)
     data_dir = args.data_dir or Path(os.environ.get("AGENT_DATA_DIR") or DATA_DIR)
     found = enrol.enrol(enrol.Wish(args.hub, data_dir, args.name, args.certificate), token, box)
+    if args.certificate and not found.certificate:
+        print("edge-agent: the hub has no door for certificates; this gateway connects by its key", file=sys.stderr)
     if args.json:
         print(json.dumps({"gateway_id": found.gateway_id, "data_dir": str(data_dir), "devices": found.devices,
                           "certificate": found.certificate, "hardware": box.source}))  # fmt: skip

@@ -77,8 +77,8 @@ async def examine(config: AgentConfig, *, canary: bool) -> AsyncIterator[Finding
         yield await _broker_drops(config)
     yield _lan(config)
     if running is not None and running.health_port:
-        hub = _hub_of(running)
-    elif key.verdict is Verdict.FAILED:
+        hub = _hub_of(running, _shown(config))
+    elif key.verdict is Verdict.FAILED and not config.certified:
         hub = Finding("hub", Verdict.SKIPPED, "not tried: the key file is bad", "mend the key file first")
     else:
         hub = await _hub(config)
@@ -88,7 +88,7 @@ async def examine(config: AgentConfig, *, canary: bool) -> AsyncIterator[Finding
     arrived = await _canary(config, running)
     if arrived.verdict is Verdict.OK and hub.verdict is not Verdict.OK:
         # Asked in the first seconds after its start, the agent was still connecting. What arrived went over it.
-        hub = Finding("hub", Verdict.OK, "the agent connected meanwhile, its key accepted")
+        hub = Finding("hub", Verdict.OK, f"the agent connected meanwhile, its {_shown(config)} accepted")
     yield hub
     yield arrived
 
@@ -240,7 +240,12 @@ def _visit(config: AgentConfig) -> Connection:
     return Connection(Options(config.local_mqtt_url, f"_doctor-{new_secret()[:12]}"))
 
 
-def _hub_of(running: Running) -> Finding:
+def _shown(config: AgentConfig) -> str:
+    """By what the hub knows this gateway."""
+    return "certificate" if config.certified else "key"
+
+
+def _hub_of(running: Running, shown: str) -> Finding:
     """The running agent's word: a connection of ours with its key would end its own."""
     try:
         _, body = fetch(running, PAGE)
@@ -248,31 +253,37 @@ def _hub_of(running: Running) -> Finding:
         return Finding("hub", Verdict.SKIPPED, str(error))
     uplink = msgspec.json.decode(body)["uplink"]
     if uplink["connected"]:
-        return Finding("hub", Verdict.OK, "the agent is connected, its key accepted")
+        return Finding("hub", Verdict.OK, f"the agent is connected, its {shown} accepted")
     return Finding(
         "hub", Verdict.FAILED, f"the agent is not connected: {uplink['trouble']}",
-        "check network, firewall, HUB_MQTT_URL and the key; what is accepted meanwhile waits in the outbox",
+        f"check network, firewall, the hub's URL and the {shown}; what is accepted meanwhile waits in the outbox",
     )  # fmt: skip
 
 
 async def _hub(config: AgentConfig) -> Finding:
+    url = (config.hub_mtls_url if config.certified else None) or config.hub_mqtt_url
+    own = "AGENT_CERT_FILE" if config.certified else "AGENT_KEY_FILE"
     try:
-        key_id, secret = read_key(config.key_file)
         ca_file = str(config.hub_ca_file) if config.hub_ca_file else None
-        options = Options(config.hub_mqtt_url, config.agent_id, key_id, secret, session=False, ca_file=ca_file)
+        if config.certified:
+            cert, cert_key = str(config.cert_file), str(config.cert_key_file) if config.cert_key_file else None
+            options = Options(url, config.agent_id, ca_file=ca_file, cert_file=cert, cert_key_file=cert_key)
+        else:
+            key_id, secret = read_key(config.key_file)
+            options = Options(url, config.agent_id, key_id, secret, ca_file=ca_file)
         async with asyncio.timeout(CONNECT_S), Connection(options):
             pass
     except Permanent as error:
         return Finding(
-            "hub", Verdict.FAILED, f"{config.hub_mqtt_url}: {error}",
-            "is AGENT_ID this gateway's, is the key in AGENT_KEY_FILE its own and not rotated out or revoked?",
+            "hub", Verdict.FAILED, f"{url}: {error}",
+            f"is AGENT_ID this gateway's, is what {own} names its own, and neither ended nor revoked?",
         )  # fmt: skip
     except (Transient, TimeoutError) as error:
         return Finding(
-            "hub", Verdict.FAILED, f"{config.hub_mqtt_url}: {error or 'no answer'}",
-            "check network, firewall and HUB_MQTT_URL; what is accepted meanwhile waits in the outbox",
+            "hub", Verdict.FAILED, f"{url}: {error or 'no answer'}",
+            "check network, firewall and the hub's URL; what is accepted meanwhile waits in the outbox",
         )  # fmt: skip
-    return Finding("hub", Verdict.OK, f"{config.hub_mqtt_url} accepts the key")
+    return Finding("hub", Verdict.OK, f"{url} accepts the {_shown(config)}")
 
 
 async def _canary(config: AgentConfig, running: Running | None) -> Finding:

@@ -115,7 +115,7 @@ def enrol(wish: Wish, token: EnrolmentToken, hardware: Hardware) -> Enrolled:
         directory,
         wish.hub,
         len(answer.pseudonyms.keys() - {answer.gateway_id}),
-        answer.certificate_pem is not None,
+        bool(_certified(directory, answer)),
     )
 
 
@@ -159,6 +159,9 @@ def _config(directory: Path, answer: Answer) -> dict[str, Any]:
     kept = read_toml(path) if path.exists() else {}
     for name in ("key_file", "data_dir"):
         kept.pop(name, None)  # by default what we write
+    if kept.get("cert_file") == str((directory / identity_files.CERTIFICATE).resolve()):
+        for name in ("hub_mtls_url", "cert_file", "cert_key_file"):
+            kept.pop(name, None)  # of an earlier enrolment, which may have had another id
     return kept | {
         "agent_id": answer.gateway_id,
         "hub_mqtt_url": answer.mqtt_url,

@@ -51,12 +51,23 @@ class Registry:
         key_id, _, secret = answer.json()["api_key"].partition(".")
         return Identity(device_id, key_id, Secret(secret))
 
-    def enrol(self, name: str, data_dir: Path) -> Identity:
+    def enrol(self, name: str, data_dir: Path, *, certificate: bool = False) -> Identity:
         """As an operator and a new gateway do it: a token here, `edge-agent enroll` there. Raises Permanent."""
         answer = self._http.post("/v1/enrolment-tokens", json={"expires_s": 600, "labels": {"enrolled": "by-token"}})
         if answer.status_code != httpx.codes.CREATED:
             raise Permanent(f"a token for {name}: {answer.status_code} {answer.text}")
-        words = ("enroll", "--hub", self._tls_url, "--data-dir", str(data_dir), "--name", name, "--hardware", name)
+        words: tuple[str, ...] = (
+            "enroll",
+            "--hub",
+            self._tls_url,
+            "--data-dir",
+            str(data_dir),
+            "--name",
+            name,
+            "--hardware",
+            name,
+        )
+        words += ("--certificate",) if certificate else ()
         done = subprocess.run(
             [sys.executable, "-m", "edge_agent", *words],
             input=answer.json()["token"] + "\n",
