@@ -44,6 +44,23 @@ def account(data_dir: Path, outbox: Path) -> Account:
     return {**page(_at_rest(outbox)), "live": False}
 
 
+def held(outbox: Path) -> dict[str, int] | None:
+    """Rows that wait for their devices' approval, and of how many devices, as the file's last commit says; None if
+    it does not say.
+    """
+    if not outbox.exists():
+        return None
+    try:
+        db = sqlite3.connect(f"file:{outbox}?mode=ro", uri=True)
+        try:
+            rows, devices = db.execute("SELECT count(*), count(DISTINCT device) FROM held").fetchone()
+        finally:
+            db.close()
+    except sqlite3.Error:
+        return None
+    return {"rows": rows, "devices": devices}
+
+
 def balances(found: Account) -> bool:
     """True if every accepted row stands in exactly one column."""
     return all(

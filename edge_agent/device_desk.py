@@ -170,6 +170,12 @@ def _page(answer: Answer) -> Page:
         raise Permanent(f"the hub's list of devices is none of ours: {error}") from None
 
 
+def pending(data_dir: Path) -> int | None:
+    """How many devices wait for approval, as the hub last said; None if it never did."""
+    page = _kept(data_dir / FILE)
+    return sum(one.status == "pending" for one in page.devices) if page is not None else None
+
+
 def _kept(path: Path) -> Page | None:
     try:
         return decode(path.read_bytes())

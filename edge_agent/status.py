@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.account import COLUMNS, account
+from edge_agent.account import COLUMNS, account, held
 from edge_agent.config import AgentConfig
+from edge_agent.device_desk import pending
 from edge_agent.running import fetch, find
 from shared.errors import HubError, Transient
 
@@ -13,9 +14,11 @@ PAGE = "/status"
 
 
 def status(config: AgentConfig) -> dict[str, Any]:
-    """{"gateway", "running", "pid", "ready", "missing", "uplink", "clock", "key", "rows"}; never raises for what is
-    away.
+    """{"gateway", "running", "pid", "ready", "missing", "uplink", "clock", "key", "rows", "held", "pending_devices"};
+    never raises for what is away.
 
+    `held`: rows that wait for their devices' approval, in no column of `rows`, and of how many devices.
+    `pending_devices`: those that the hub says wait for approval. Each None where nobody said.
     `rows`: the ledger's sums by column, or None where there is no outbox yet. `uplink`: connected, and why not.
     `key`: where its replacement stands.
     """
@@ -30,6 +33,8 @@ def status(config: AgentConfig) -> dict[str, Any]:
         "clock": None,
         "key": None,
         "rows": None,
+        "held": held(config.outbox_path),
+        "pending_devices": pending(config.data_dir),
     }
     if running is not None:
         found["missing"] = ["it is starting"]
@@ -63,4 +68,9 @@ def as_text(found: dict[str, Any]) -> str:
         lines.append(f"  key: being replaced ({found['key']})")
     if found["rows"] is not None:
         lines.append("  rows: " + ", ".join(f"{name} {count}" for name, count in found["rows"].items()))
+    waiting = found.get("held")
+    if waiting and waiting["rows"]:
+        lines.append(f"  held: {waiting['rows']} rows of {waiting['devices']} devices that are not approved")
+    if found.get("pending_devices"):
+        lines.append(f"  pending devices: {found['pending_devices']} (hub device approve ID)")
     return "\n".join(lines)

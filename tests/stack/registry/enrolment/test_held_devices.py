@@ -7,7 +7,7 @@ import pytest
 
 from deploy.site import Gateway, Identity
 from shared.config import Secret
-from tests.stack.gateway_kit import NOWHERE, device, numbers, reading, until
+from tests.stack.gateway_kit import NOWHERE, device, gateway_status, numbers, reading, until
 from tests.stack.registry.conftest import Api
 from tests.stack.registry.enrolment.test_behind_routes import set_policy
 
@@ -47,6 +47,8 @@ async def test_its_readings_wait_until_it_is_approved_and_none_is_lost(api: Api,
         await say(gateway, "new", *range(50, 60))
         await until(lambda: held(gateway) == 60)
         assert "new" not in numbers(gateway)
+        told = gateway_status(gateway)
+        assert (told["held"], told["pending_devices"]) == ({"rows": 60, "devices": 1}, 1)
         assert api.rest.post("/v1/devices/new:approve").status_code == 200
         await until(lambda: held(gateway) == 0)
         await say(gateway, "new", *range(60, 65))
