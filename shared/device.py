@@ -54,6 +54,8 @@ class DeviceView(msgspec.Struct, frozen=True):
     version: int
     gateways: tuple[Ownership, ...] = ()
     limits: Limits | None = None
+    replaced_ms: int | None = None
+    """When another gateway took this one's place: it speaks of earlier moments alone."""
 
     def owned_by(self, gateway_id: str, at_ms: int, *, slack_ms: int = 0) -> bool:
         """True if `gateway_id` may speak for this device about the moment `at_ms`, give or take `slack_ms`.

@@ -14,6 +14,7 @@ OWNERSHIP_SLACK_MS = 60_000
 _UNKNOWN_DEVICE = Rejected(Reason.UNKNOWN_DEVICE, "no device of this id is registered")
 _UNKNOWN_GATEWAY = Rejected(Reason.UNKNOWN_GATEWAY, "no gateway of this id is registered")
 _FOREIGN = Rejected(Reason.FOREIGN_DEVICE, "the gateway did not own the device when the reading was accepted")
+_REPLACED = Rejected(Reason.FOREIGN_DEVICE, "another gateway took its place")
 _DOUBTFUL = (Reason.UNKNOWN_DEVICE, Reason.FOREIGN_DEVICE)
 _NO_GATEWAY = Rejected(Reason.PROTOCOL, "the sender is not a gateway")
 
@@ -40,6 +41,8 @@ def direct(registry: Registry, device_id: str) -> DeviceView | Rejected:
     view = _find(registry, device_id)
     if view is None:
         return _UNKNOWN_DEVICE
+    if view.replaced_ms is not None:
+        return _REPLACED  # it drains by batches, and has nothing new to say
     return refusal(view.status) or view
 
 
@@ -99,9 +102,11 @@ class Speakers:
             return _UNKNOWN_DEVICE
         if not view.owned_by(self._gateway, at_ms, slack_ms=OWNERSHIP_SLACK_MS):
             return _FOREIGN
+        if view.replaced_ms is not None and at_ms >= view.replaced_ms + OWNERSHIP_SLACK_MS:
+            return _REPLACED
         return refusal(view.status) or view
 
     def _owns_now(self, view: DeviceView) -> bool:
-        return view.id == self._gateway or any(
-            own.gateway_id == self._gateway and own.until_ms is None for own in view.gateways
-        )
+        if view.id == self._gateway:
+            return view.replaced_ms is None
+        return any(own.gateway_id == self._gateway and own.until_ms is None for own in view.gateways)

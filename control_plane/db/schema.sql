@@ -50,7 +50,8 @@ CREATE TABLE devices (
     -- What a gateway's hardware said of itself when it enrolled (SHA-256, hex): the same enrolled again keeps its id.
     hardware_id text COLLATE "C",
     replaced_by text COLLATE "C" REFERENCES devices (id),
-    -- A replaced gateway may send its own batches, nothing else, until then.
+    replaced_at timestamptz,
+    -- A replaced gateway may send its own batches with what it accepted before, nothing else, until then.
     drains_until timestamptz,
     retired_at timestamptz,
     -- Cut off for good (stolen).
@@ -374,7 +375,8 @@ SELECT
                 WHERE g.device_id = d.id ORDER BY g.from_at DESC LIMIT 32
             ) AS o
         ), '[]'::jsonb),
-        'limits', d.limits
+        'limits', d.limits,
+        'replaced_ms', (extract(epoch FROM d.replaced_at) * 1000)::bigint
     )::text AS view
 FROM devices AS d
 WHERE d.registered_at IS NOT NULL;

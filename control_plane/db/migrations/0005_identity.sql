@@ -13,7 +13,8 @@ ALTER TABLE api_tokens
 -- location: {"place": "hall 3", "lat": 52.5, "lon": 13.4}, each part optional.
 -- status_before: where a release or a resume goes back to.
 -- hardware_id: what a gateway's hardware said of itself when it enrolled (SHA-256, hex): the same hardware enrolled
--- again keeps its id. drains_until: a replaced gateway may send its own batches, nothing else, until then.
+-- again keeps its id. replaced_at, drains_until: a replaced gateway may send its own batches with what it accepted
+-- before, nothing else, until then.
 -- revoked_at: cut off for good (stolen). forgotten_at: its personal data was erased.
 -- pseudonym: its name in logs, so that whois finds it; NULL until the registry wrote it.
 ALTER TABLE devices
@@ -22,6 +23,7 @@ ALTER TABLE devices
         CHECK (status_before IN ('pending', 'provisioned', 'active')),
     ADD COLUMN hardware_id text COLLATE "C",
     ADD COLUMN replaced_by text COLLATE "C" REFERENCES devices (id),
+    ADD COLUMN replaced_at timestamptz,
     ADD COLUMN drains_until timestamptz,
     ADD COLUMN retired_at timestamptz,
     ADD COLUMN revoked_at timestamptz,
@@ -79,6 +81,35 @@ CREATE TRIGGER device_labels_deleted AFTER DELETE ON devices
     FOR EACH ROW EXECUTE FUNCTION device_labels_changed();
 INSERT INTO device_labels (name, value, device_id)
 SELECT l.key, l.value, d.id FROM devices AS d, jsonb_each_text(d.labels) AS l;
+
+-- replaced_ms: a gateway whose place another took says nothing of later moments.
+CREATE OR REPLACE VIEW device_view AS
+SELECT
+    d.id,
+    jsonb_build_object(
+        'id', d.id,
+        'kind', d.kind,
+        'type', d.type,
+        'status', d.status,
+        'version', d.version,
+        'gateways', coalesce((
+            SELECT jsonb_agg(
+                jsonb_build_object(
+                    'gateway_id', o.gateway_id,
+                    'from_ms', (extract(epoch FROM o.from_at) * 1000)::bigint,
+                    'until_ms', (extract(epoch FROM o.until_at) * 1000)::bigint
+                ) ORDER BY o.from_at
+            )
+            FROM (
+                SELECT * FROM gateway_ownership AS g
+                WHERE g.device_id = d.id ORDER BY g.from_at DESC LIMIT 32
+            ) AS o
+        ), '[]'::jsonb),
+        'limits', d.limits,
+        'replaced_ms', (extract(epoch FROM d.replaced_at) * 1000)::bigint
+    )::text AS view
+FROM devices AS d
+WHERE d.registered_at IS NOT NULL;
 
 -- A type's default limits; a device's own go before them, the policy `limits` stands behind both.
 ALTER TABLE device_types

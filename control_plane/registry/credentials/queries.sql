@@ -6,6 +6,7 @@ SELECT
     c.api_key_hash,
     d.kind,
     d.status,
+    d.replaced_by IS NOT NULL AS replaced,
     coalesce(c.last_used_at > now() - interval '1 minute', false) AS fresh
 FROM device_credentials AS c
 JOIN devices AS d ON d.id = c.device_id

@@ -14,7 +14,7 @@ from fastapi import Depends, Header, Request
 from control_plane.registry import projection
 from control_plane.registry.access.attempts import Failure
 from control_plane.registry.credentials import presented
-from control_plane.registry.problem import Problem
+from control_plane.registry.problem import Problem, ProblemRaised
 from control_plane.registry.rooms import Rooms
 from shared.authority import Actor, Role
 from shared.device import Kind
@@ -22,6 +22,11 @@ from shared.ids import DeviceId, KeyId
 
 UNKNOWN_KEY = Problem(
     401, "send a valid key of a device that may connect: Authorization: Bearer KEY", "unauthenticated"
+)
+_REPLACED = Problem(
+    403,
+    "another gateway took this one's place: it may send what it had accepted before, and nothing else",
+    "forbidden",
 )
 DOOR = "self"
 
@@ -34,6 +39,7 @@ class SelfActor:
     key_id: KeyId
     kind: Kind
     source: str | None = None
+    replaced: bool = False
 
     @property
     def actor(self) -> Actor:
@@ -47,11 +53,14 @@ class SelfGuard:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
 
-    def device(self) -> Any:
-        """A FastAPI dependency whose value is the `SelfActor`; anybody else leaves with 401 or 429."""
-        return Depends(self._dependency())
+    def device(self, *, replaced: bool = False) -> Any:
+        """A FastAPI dependency whose value is the `SelfActor`; anybody else leaves with 401 or 429.
 
-    def _dependency(self) -> Callable[..., Awaitable[SelfActor]]:
+        `replaced`: also for a gateway whose place another took, which elsewhere leaves with 403.
+        """
+        return Depends(self._dependency(replaced=replaced))
+
+    def _dependency(self, *, replaced: bool) -> Callable[..., Awaitable[SelfActor]]:
         async def device(
             request: Request, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
         ) -> SelfActor:
@@ -64,7 +73,10 @@ class SelfGuard:
                 return await self._look(shown, source)
 
             name = shown.key_id if shown else None
-            return await self._rooms.logins.attempt(DOOR, source, name, look, UNKNOWN_KEY)
+            actor = await self._rooms.logins.attempt(DOOR, source, name, look, UNKNOWN_KEY)
+            if actor.replaced and not replaced:
+                raise ProblemRaised(_REPLACED)
+            return actor
 
         return device
 
@@ -78,4 +90,4 @@ class SelfGuard:
             return Failure.BARRED
         if not stored.fresh:
             await self._rooms.rings.use({shown.key_id: datetime.now(UTC)})
-        return SelfActor(stored.device_id, shown.key_id, stored.kind, source)
+        return SelfActor(stored.device_id, shown.key_id, stored.kind, source, stored.replaced)

@@ -52,11 +52,12 @@ def router(rooms: Rooms, guard: Guard) -> APIRouter:
     """The devices' own door."""
     del guard
     routes = APIRouter(tags=["self"])
+    known = SelfGuard(rooms).device(replaced=True)
     device = SelfGuard(rooms).device()
     paces = Paces()
 
     @routes.get("/v1/self", summary="What the hub knows of the device that asks")
-    async def show_self(response: Response, who: Annotated[SelfActor, device]) -> Self:
+    async def show_self(response: Response, who: Annotated[SelfActor, known]) -> Self:
         """By the device's own key: `Authorization: Bearer <key id>.<secret>`."""
         own = await rooms.credentials.own(who.device_id, most_devices=MOST_DEVICES)
         if own is None:

@@ -19,13 +19,16 @@ _SQL = queries.parse((files(__package__) / "queries.sql").read_text(encoding="ut
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key that is valid now. `fresh`: its use was noted within the last minute."""
+    """A key that is valid now. `fresh`: its use was noted within the last minute. `replaced`: of a gateway whose
+    place another took.
+    """
 
     device_id: DeviceId
     hash: str
     kind: Kind
     status: Status
     fresh: bool
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Credentials:
         if row is None:
             return None
         device_id, kind, status = DeviceId(row["device_id"]), Kind(row["kind"]), Status(row["status"])
-        return StoredKey(device_id, row["api_key_hash"], kind, status, row["fresh"])
+        return StoredKey(device_id, row["api_key_hash"], kind, status, row["fresh"], row["replaced"])
 
     async def own(self, device_id: DeviceId, *, most_devices: int) -> Own | None:
         """The device, its living keys and the first of the devices behind it; None if it is gone."""

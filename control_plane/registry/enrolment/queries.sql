@@ -137,7 +137,8 @@ UPDATE gateway_ownership SET until_at = greatest(now(), from_at) WHERE device_id
 INSERT INTO gateway_ownership (device_id, gateway_id, from_at) VALUES ($1, $2, now())
 
 -- name: mark_replaced
-UPDATE devices SET replaced_by = $2, drains_until = CASE WHEN status <> 'retired' THEN now() + $3::interval END
+UPDATE devices SET replaced_by = $2, replaced_at = now(),
+    drains_until = CASE WHEN status <> 'retired' THEN now() + $3::interval END
 WHERE id = $1 AND replaced_by IS NULL
 RETURNING drains_until
 

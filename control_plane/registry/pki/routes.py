@@ -62,7 +62,7 @@ class Revocation(BaseModel):
 def router(rooms: Rooms, guard: Guard) -> APIRouter:
     """The routes."""
     routes = APIRouter(tags=["self"])
-    device = SelfGuard(rooms).device()
+    device = SelfGuard(rooms).device(replaced=True)  # by it a gateway drains, for longer than a certificate lasts
     revoker = guard.needs(Operation.CREDENTIALS_REVOKE)
 
     @routes.post("/v1/self/certificates", status_code=201, summary="Get a client certificate, by the gateway's key")

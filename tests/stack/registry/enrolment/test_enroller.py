@@ -148,6 +148,9 @@ async def test_new_hardware_takes_over_and_the_old_one_drains(desk: Desk) -> Non
     assert view.owned_by("old", taken_ms - 1)
     assert not view.owned_by("old", taken_ms), "not what it accepted afterwards"
     assert view.owned_by("new", taken_ms)
+    view = decode_view((await desk.parts.database.fetchval("SELECT view FROM device_view WHERE id = 'old'")).encode())
+    assert view.replaced_ms is not None
+    assert abs(view.replaced_ms - taken_ms) <= 1
     again = await desk.enrol(sent)
     assert (again.gateway_id, again.devices) == ("new", ("dev-1", "dev-2")), "a lost answer, answered again"
     refusals = [await desk.refused(request(await desk.token(), "old")), await desk.refused(request(token, "third"))]

@@ -160,3 +160,27 @@ def test_without_a_ca_nobody_is_enrolled_and_the_hub_says_so(api: Api, environme
             path.write_bytes(kept)
     assert answer.status_code == 503
     assert "CA" in answer.json()["detail"]
+
+
+def test_a_gateway_whose_place_another_took_may_only_ask_who_it_is(desk: Api) -> None:
+    old = enrol(desk, body(make_token(desk), "a", name="old")).json()
+    assert enrol(desk, body(make_token(desk, replaces="old"), "b", name="new")).status_code == 200
+    key = {"Authorization": f"Bearer {old['api_key']}"}
+    asked = {
+        "/v1/self": ("GET", None),
+        "/v1/self/devices": ("GET", None),
+        "/v1/self/devices ": ("POST", {"devices": [{"id": "x"}]}),
+        "/v1/self/credentials:rotate": ("POST", None),
+    }
+    answers = {
+        path: httpx.request(
+            method,
+            desk.env["HUB_API_URL"] + path.strip(),
+            json=sent,
+            headers=key | {"Idempotency-Key": "1"},
+            timeout=30,
+        )
+        for path, (method, sent) in asked.items()
+    }
+    assert [answer.status_code for answer in answers.values()] == [200, 403, 403, 403]
+    assert "took this one's place" in answers["/v1/self/devices"].json()["detail"]

@@ -1,3 +1,5 @@
+import msgspec
+
 from control_plane.analytics import speakers
 from control_plane.analytics.speakers import OWNERSHIP_SLACK_MS, Speakers
 from shared.device import DeviceView, Status
@@ -31,6 +33,17 @@ def test_the_present_owner_may_speak_of_any_time_a_former_one_of_its_own():
     assert isinstance(former.judge("moved", 2_000_000 + OWNERSHIP_SLACK_MS - 1), DeviceView)
     for at_ms in (2_000_000 + OWNERSHIP_SLACK_MS, 1_000_000 - OWNERSHIP_SLACK_MS - 1):
         assert former.judge("moved", at_ms).reason == Reason.FOREIGN_DEVICE
+
+
+def test_a_gateway_whose_place_another_took_says_nothing_of_later_moments():
+    old = msgspec.structs.replace(gateway("gw"), replaced_ms=2_000_000)
+    registry = DictRegistry(old, device("dev", ("gw", 0, 2_000_000), ("gw-2", 2_000_000, None)))
+    assert speakers.gateway(registry, "gw") is old, "its batches are opened"
+    assert speakers.direct(registry, "gw").reason == Reason.FOREIGN_DEVICE
+    voices = Speakers(registry, "gw")
+    for name in ("gw", "dev"):
+        assert isinstance(voices.judge(name, 1_999_999), DeviceView)
+        assert voices.judge(name, 2_000_000 + OWNERSHIP_SLACK_MS).reason == Reason.FOREIGN_DEVICE
 
 
 def test_what_is_known_and_refused_for_its_status_is_not_asked_for():

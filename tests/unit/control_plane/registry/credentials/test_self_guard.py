@@ -39,10 +39,10 @@ class Keys:
         self.used += uses
 
 
-async def ask(keys: Keys, header: str | None) -> httpx.Response:
+async def ask(keys: Keys, header: str | None, *, replaced: bool = False) -> httpx.Response:
     app = FastAPI()
     rooms: Any = SimpleNamespace(credentials=keys, rings=keys, logins=Logins())
-    device = SelfGuard(rooms).device()
+    device = SelfGuard(rooms).device(replaced=replaced)
 
     @app.get("/", response_model=None)
     async def route(who: Annotated[SelfActor, device]) -> dict[str, Any]:
@@ -63,6 +63,14 @@ async def test_a_good_key_is_its_device_and_its_use_is_noted() -> None:
     response = await ask(keys, HEADER)
     assert response.json() == {"device": "dev", "key": "k:a", "kind": "gateway", "source": "192.0.2.7"}
     assert keys.used == ["k:a"]
+
+
+async def test_a_gateway_whose_place_another_took_comes_to_what_is_meant_for_it_too() -> None:
+    keys = Keys(replace(GOOD, replaced=True))
+    refused = await ask(keys, HEADER)
+    assert (refused.status_code, refused.json()["type"]) == (403, "/problems/forbidden")
+    assert "took this one's place" in refused.json()["detail"]
+    assert (await ask(keys, HEADER, replaced=True)).status_code == 200
 
 
 async def test_a_use_just_noted_is_not_written_again() -> None:
