@@ -51,9 +51,11 @@ class Registry:
         key_id, _, secret = answer.json()["api_key"].partition(".")
         return Identity(device_id, key_id, Secret(secret))
 
-    def enrol(self, name: str, data_dir: Path, *, certificate: bool = False) -> Identity:
+    def enrol(self, name: str, data_dir: Path, *, certificate: bool = False, replaces: str | None = None) -> Identity:
         """As an operator and a new gateway do it: a token here, `edge-agent enroll` there. Raises Permanent."""
-        answer = self._http.post("/v1/enrolment-tokens", json={"expires_s": 600, "labels": {"enrolled": "by-token"}})
+        answer = self._http.post(
+            "/v1/enrolment-tokens", json={"expires_s": 600, "labels": {"enrolled": "by-token"}, "replaces": replaces}
+        )
         if answer.status_code != httpx.codes.CREATED:
             raise Permanent(f"a token for {name}: {answer.status_code} {answer.text}")
         words: tuple[str, ...] = (
