@@ -64,7 +64,7 @@ def _words(person: Person) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a hub that lived on would slow down every later test
 def world() -> Iterator[World]:
     """Direct devices a, b and r (whose first key was rotated out), gateway g with d behind it, gateway h with e."""
     ready, stop = threading.Event(), threading.Event()
