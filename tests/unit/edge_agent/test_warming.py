@@ -10,7 +10,7 @@ from shared.errors import Permanent, Transient
 
 
 def config(data_dir: Path, **changes: object) -> AgentConfig:
-    return AgentConfig("gw-1", data_dir, data_dir / "key", "mqtt://127.0.0.1:9", **changes)  # type: ignore[arg-type]
+    return AgentConfig("gw-1", "mqtt://127.0.0.1:9", data_dir, data_dir / "key", **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
